@@ -135,7 +135,9 @@ def clce_loss(
         embeddings: the vectors that enter the classification head, shape (n, d).
         labels: integers, shape (n,). Samples labelled -100 are left out of both terms.
         contrastive_weight: lambda in [0, 1]. The paper's value is 0.9.
-        temperature, beta, variant: see `label_aware_contrastive_loss`.
+        temperature: tau, see `label_aware_contrastive_loss`.
+        beta: see there.
+        variant: see there.
         label_smoothing: of the cross-entropy, in [0, 1].
 
     Returns:
@@ -287,9 +289,8 @@ def _anchor_losses(
 ) -> tuple[Tensor, Tensor]:
     """Loss of each anchor, shape (rows, 1), and its slope with respect to each similarity.
 
-    Args:
-        similarities: s_ij, shape (rows, n).
-        positives, negatives: masks of that shape. An anchor without a positive gets zeros.
+    `positives` and `negatives` are masks of the shape of the similarities, (rows, n). An anchor
+    without a positive gets zeros.
     """
     dtype = similarities.dtype
     num_positives = positives.sum(1, keepdim=True, dtype=dtype)

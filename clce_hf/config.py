@@ -1,0 +1,101 @@
+"""The training arguments of CLCE."""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from transformers import TrainingArguments
+
+from clce_hf.loss import Variant, check_hyperparameters
+from clce_hf.sampler import check_group_size
+
+
+@dataclass
+class CLCEConfig(TrainingArguments):
+    """`transformers.TrainingArguments` and the hyperparameters of CLCE (arXiv 2402.14551).
+
+    The defaults are the paper's. Only the fields that `TrainingArguments` does not have are
+    documented here.
+
+    Args:
+        contrastive_weight: lambda, the share of the contrastive term, in [0, 1].
+        temperature: tau, divides the cosine similarities, > 0.
+        beta: concentration of the hard-negative weights, >= 0; 0 weights all negatives alike.
+        variant: "in" takes the mean over positives inside the logarithm (the paper), "out" outside.
+        projection_dim: None contrasts the pooled embeddings (the paper); an int trains a two-layer
+            head of that output size with the model and contrasts what it makes of them.
+        samples_per_class: None leaves batches to Trainer's sampler; K makes each batch of a device
+            of groups of K images of one class, so that anchors have positives.
+        layer_decay: None, or the factor of the learning rate from each layer to the one below.
+        embedding_module: dotted name of the classification layer, where it cannot be found.
+
+    Raises:
+        ValueError: for a field out of range, naming it.
+    """
+
+    contrastive_weight: float = field(
+        default=0.9, metadata={"help": "Lambda: the share of the contrastive term, in [0, 1]."}
+    )
+    temperature: float = field(
+        default=0.5, metadata={"help": "Tau: divides the cosine similarities; positive."}
+    )
+    beta: float = field(
+        default=1.0,
+        metadata={"help": "Concentration of the hard-negative weights; 0 weights all alike."},
+    )
+    variant: Variant = field(
+        default="in",
+        metadata={"help": "Mean over positives inside the logarithm (the paper) or outside."},
+    )
+    projection_dim: int | None = field(
+        default=None,
+        metadata={"help": "Output size of a projection head; by default there is none."},
+    )
+    samples_per_class: int | None = field(
+        default=None,
+        metadata={"help": "Make each batch of groups of this many images of one class."},
+    )
+    layer_decay: float | None = field(
+        default=None,
+        metadata={"help": "Factor of the learning rate from each layer to the one below."},
+    )
+    embedding_module: str | None = field(
+        default=None,
+        metadata={"help": "Dotted name of the classification layer, where it is not found."},
+    )
+
+    def __post_init__(self) -> None:
+        check_hyperparameters(self.contrastive_weight, self.temperature, self.beta, self.variant)
+        if self.projection_dim is not None and self.projection_dim < 1:
+            raise ValueError(
+                f"projection_dim must be at least 1, got {self.projection_dim}; None contrasts the "
+                "pooled embeddings."
+            )
+        if self.layer_decay is not None and not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(
+                f"layer_decay must lie in (0, 1], got {self.layer_decay}: the authors use 0.65, "
+                "None trains all layers alike."
+            )
+        if self.samples_per_class is not None:
+            check_group_size(self.samples_per_class, self.per_device_train_batch_size)
+            if self.auto_find_batch_size:
+                raise ValueError(
+                    "samples_per_class needs a fixed batch size: leave out auto_find_batch_size, "
+                    "which may settle on one that samples_per_class does not divide."
+                )
+            if self.train_sampling_strategy != "random":
+                raise ValueError(
+                    "samples_per_class makes the order of the images itself: leave "
+                    f"train_sampling_strategy at 'random', got {self.train_sampling_strategy!r}."
+                )
+        super().__post_init__()
+
+
+def add_defaults(args: TrainingArguments) -> CLCEConfig:
+    """Give plain training arguments the fields of `CLCEConfig`, at their defaults, in place.
+
+    In place, so that what a script changes in its arguments afterwards still counts.
+    """
+    for name in CLCEConfig.__annotations__:
+        if not hasattr(args, name):
+            setattr(args, name, CLCEConfig.__dataclass_fields__[name].default)
+    return cast(CLCEConfig, args)

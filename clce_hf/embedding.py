@@ -1,0 +1,180 @@
+"""Find a classifier's last layer and read the pooled embeddings that enter it.
+
+No model code is copied and no extra output is asked for: a hook on the classification layer sees
+its input in the one forward pass that makes the logits. Where there is a projection head, a hook on
+the whole model runs it inside that pass, too, and puts its output among the model's outputs, since
+DistributedDataParallel takes parameters that the outputs do not depend on for unused.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+_HOW_TO_NAME_IT = "Name it with embedding_module, for example embedding_module='classifier'."
+
+
+def find_classification_layer(
+    model: nn.Module, embedding_module: str | None = None
+) -> tuple[str, nn.Module]:
+    """Return the layer whose input is the pooled embedding, and its dotted name.
+
+    That is the last linear layer, or 1 x 1 convolution, in the order of registration with
+    `config.num_labels` outputs; a layer that PEFT wraps counts as one. Whether its output really is
+    the logits is checked by `EmbeddingCapture` on the first batch.
+
+    Args:
+        model: an image classifier.
+        embedding_module: the dotted name of the layer, which then is not searched for.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    modules = dict(model.named_modules())
+    if embedding_module is not None:
+        if embedding_module not in modules:
+            raise ValueError(
+                f"embedding_module={embedding_module!r} is no module of {type(model).__name__}; "
+                f"its last ones are {', '.join(list(modules)[-5:])}."
+            )
+        return embedding_module, modules[embedding_module]
+    candidates = _candidates(model)
+    if not candidates:
+        raise ValueError(
+            f"No classification layer found in {type(model).__name__}: no linear layer has as many "
+            f"outputs as the model has labels ({_num_labels(model)}). {_HOW_TO_NAME_IT}"
+        )
+    return candidates[-1], modules[candidates[-1]]
+
+
+def embedding_size(layer: nn.Module) -> int | None:
+    """Return the length of the vectors that enter a layer, None where it does not tell."""
+    size = getattr(layer, "in_features", None)
+    return size if size is not None else getattr(layer, "in_channels", None)
+
+
+class EmbeddingCapture:
+    """Hooks that keep the embeddings of the last forward pass of a model.
+
+    Args:
+        model: the model to be trained, before anything wraps it.
+        embedding_module: dotted name of its classification layer; found where None.
+        projection: maps embeddings (n, d) to (n, k); a submodule of the model. None contrasts the
+            pooled embeddings themselves.
+
+    Raises:
+        ValueError: if the layer cannot be found.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        embedding_module: str | None = None,
+        projection: nn.Module | None = None,
+    ) -> None:
+        self.model = model
+        self.name, self.layer = find_classification_layer(model, embedding_module)
+        self.projection = projection
+        self._is_checked = embedding_module is not None
+        self._input: Tensor | None = None
+        self._output: Tensor | None = None
+        self._hooks = [self.layer.register_forward_hook(self._keep, with_kwargs=True)]
+        if projection is not None:
+            self._hooks.append(model.register_forward_hook(self._project))
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def take(self, outputs: Any) -> Tensor:
+        """Return the embeddings of the forward pass that made `outputs`, shape (n, d or k).
+
+        Raises:
+            ValueError: if the layer did not run, or, at the first call, if what it returned is not
+                the model's logits.
+        """
+        pooled, produced = self._input, self._output
+        self._input = self._output = None
+        if pooled is None or produced is None:
+            raise ValueError(
+                f"The layer {self.name!r} did not run in the forward pass. {self._other_layers()}"
+            )
+        if not self._is_checked:
+            self._check_produces_logits(produced, outputs)
+            self._is_checked = True
+        if self.projection is None:
+            return self._one_vector_each(pooled)
+        if not self.model.training:
+            return self.projection(self._one_vector_each(pooled))
+        return outputs["embeddings"] if isinstance(outputs, dict) else outputs[-1]
+
+    def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        self._input = args[0] if args else next(iter(kwargs.values()))
+        self._output = output
+
+    def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
+        # Predictions hold what the model returns in evaluation mode, so nothing is added there.
+        if not module.training or self._input is None:
+            return None
+        pooled = self._one_vector_each(self._input)
+        embeddings = self.projection(pooled)
+        if not isinstance(outputs, dict):
+            return (*outputs, embeddings)
+        return _with_embeddings(type(outputs))(**outputs, embeddings=embeddings)
+
+    def _one_vector_each(self, pooled: Tensor) -> Tensor:
+        vectors = pooled.flatten(1)
+        if pooled.dim() < 2 or vectors.shape[1] != max(pooled.shape[1:]):
+            raise ValueError(
+                f"The input of {self.name!r} is not one vector an image: its shape is "
+                f"{tuple(pooled.shape)}. {self._other_layers()}"
+            )
+        return vectors
+
+    def _check_produces_logits(self, produced: Tensor, outputs: Any) -> None:
+        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        same_size = produced.numel() == logits.numel()
+        if not same_size or not torch.equal(
+            produced.detach().flatten().float(), logits.detach().flatten().float()
+        ):
+            raise ValueError(
+                f"The layer {self.name!r} was taken for the classification layer, but what it "
+                f"returns is not the model's logits. {self._other_layers()}"
+            )
+
+    def _other_layers(self) -> str:
+        return f"Candidates are {', '.join(_candidates(self.model))}. {_HOW_TO_NAME_IT}"
+
+
+def _num_labels(model: nn.Module) -> int | None:
+    return getattr(getattr(model, "config", None), "num_labels", None)
+
+
+def _candidates(model: nn.Module) -> list[str]:
+    """Names of the layers with as many outputs as there are labels, outermost ones only."""
+    num_labels = _num_labels(model)
+    names: list[str] = []
+    for name, module in model.named_modules():
+        outputs = getattr(module, "out_features", None)
+        if outputs is None and getattr(module, "kernel_size", None) == (1, 1):
+            outputs = getattr(module, "out_channels", None)
+        inside = bool(names) and name.startswith(f"{names[-1]}.")
+        if outputs is not None and num_labels in (None, outputs) and not inside:
+            names.append(name)
+    return names
+
+
+@torch.compiler.disable  # makes a class, which cannot be traced
+@functools.cache
+def _with_embeddings(output_type: type[ModelOutput]) -> type[ModelOutput]:
+    """Return the output type with one field more.
+
+    A plain extra key would be lost: DistributedDataParallel rebuilds outputs from their fields.
+    """
+    return dataclasses.make_dataclass(
+        output_type.__name__, [("embeddings", Tensor | None, None)], bases=(output_type,)
+    )

@@ -1,0 +1,70 @@
+"""Layer-wise learning-rate decay: the lower the layer, the smaller its learning rate.
+
+The layers are the repeated blocks of the model in their order of registration, counted as in BEiT
+(arXiv 2106.08254): what comes before the first block is layer 0, what comes after the last one,
+the classification layer included, keeps the full rate.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from torch import nn
+from torch.optim import Optimizer
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Return each parameter's factor of the learning rate, decay ** (layers above it).
+
+    Args:
+        model: with blocks in `nn.ModuleList` or `nn.Sequential`, nested in stages or not.
+        decay: in (0, 1].
+
+    Raises:
+        ValueError: if no blocks are found.
+    """
+    blocks = list(_blocks(model))
+    if not blocks:
+        raise ValueError(
+            f"layer_decay found no repeated blocks in {type(model).__name__}: leave it at None."
+        )
+    layer_of_block = {p: i + 1 for i, block in enumerate(blocks) for p in block.parameters()}
+    last = len(blocks) + 1
+    scales: dict[nn.Parameter, float] = {}
+    layer = 0
+    for parameter in model.parameters():
+        layer = layer_of_block.get(parameter, layer if layer < last - 1 else last)
+        scales[parameter] = decay ** (last - layer)
+    return scales
+
+
+def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> None:
+    """Split a new optimizer's parameter groups by layer and scale their learning rates."""
+    scales = layer_scales(model, decay)
+    groups = []
+    for group in optimizer.param_groups:
+        by_scale = defaultdict(list)
+        for parameter in group["params"]:
+            by_scale[scales[parameter]].append(parameter)
+        groups += [
+            {**group, "params": parameters, "lr": group["lr"] * scale}
+            for scale, parameters in by_scale.items()
+        ]
+    optimizer.param_groups.clear()
+    # The first group's rate is the one that Trainer logs.
+    for group in sorted(groups, key=lambda group: -group["lr"]):
+        optimizer.add_param_group(group)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the innermost elements of stacks of modules that have parts themselves."""
+    for child in module.children():
+        elements = list(child.children())
+        is_stack = isinstance(child, nn.ModuleList | nn.Sequential) and all(
+            any(True for _ in element.children()) for element in elements
+        )
+        if not is_stack or not elements:
+            yield from _blocks(child)
+            continue
+        for element in elements:
+            inner = list(_blocks(element))
+            yield from inner or [element]

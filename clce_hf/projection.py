@@ -1,0 +1,75 @@
+"""A projection head between the pooled embeddings and the contrastive term."""
+
+import os
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+PROJECTION_FILE = "projection_head.safetensors"
+PROJECTION_NAME = "projection_head"
+"""Name of the head as a submodule of the model that it is trained with."""
+
+
+class ProjectionHead(nn.Module):
+    """Linear, ReLU, Linear, with a hidden layer as wide as its input (SupCon, arXiv 2004.11362).
+
+    It computes in the dtype of its own weights, whatever enters it.
+
+    Args:
+        embedding_dim: length of the pooled embeddings.
+        projection_dim: length of the vectors that are contrasted.
+        seed: of the initial weights, which leave the global generator where it was.
+    """
+
+    def __init__(self, embedding_dim: int, projection_dim: int, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.hidden = nn.Linear(embedding_dim, embedding_dim)
+            self.output = nn.Linear(embedding_dim, projection_dim)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map embeddings (n, embedding_dim) to (n, projection_dim)."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.output(self.hidden(embeddings.to(self.hidden.weight.dtype)).relu())
+
+
+def save_projection(head: nn.Module, folder: str | os.PathLike[str]) -> None:
+    """Write the head's weights into a safetensors file of their own."""
+    weights = {name: weight.contiguous() for name, weight in head.state_dict().items()}
+    safetensors.torch.save_file(weights, Path(folder) / PROJECTION_FILE)
+
+
+def load_projection(head: nn.Module | None, folder: str | os.PathLike[str]) -> None:
+    """Read the head's weights from a checkpoint.
+
+    Raises:
+        ValueError: if the checkpoint has a head and the run none, or the other way round, or if
+            the sizes differ.
+    """
+    file = Path(folder) / PROJECTION_FILE
+    if head is None:
+        if file.exists():
+            raise ValueError(
+                f"The checkpoint {Path(folder).name} was trained with a projection head "
+                f"({PROJECTION_FILE}), but projection_dim is None: set the projection_dim that it "
+                "was trained with."
+            )
+        return
+    if not file.exists():
+        raise ValueError(
+            f"The checkpoint {Path(folder).name} has no {PROJECTION_FILE}, but projection_dim is "
+            "set: leave projection_dim out, or start a new run."
+        )
+    weights = safetensors.torch.load_file(file)
+    expected = {name: tuple(weight.shape) for name, weight in head.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if found != expected:
+        raise ValueError(
+            f"{PROJECTION_FILE} of {Path(folder).name} does not fit this run's projection head: it "
+            f"holds {found}, the run needs {expected}. Set the projection_dim that it was trained "
+            "with."
+        )
+    head.load_state_dict(weights)

@@ -1,0 +1,112 @@
+"""Order a data set so that every batch is made of groups of images of one class."""
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class GroupByLabelSampler(Sampler[int]):
+    """Yield indices in groups of `samples_per_class` images of one class.
+
+    Consecutive runs of `batch_size` indices are whole groups, of different classes as long as any
+    are left, so a batch sampler over this one gives every anchor `samples_per_class - 1` positives
+    and the rest of the batch as negatives. Each image comes once an epoch; a class whose size is
+    not a multiple of `samples_per_class` has its last group topped up with other images of its
+    own, and a class smaller than a group repeats its images. A batch draws its classes in
+    proportion to the groups that they have left, so class frequencies are those of the data set
+    throughout the epoch.
+
+    The order is a function of (seed, epoch) alone, the same in every process: Accelerate shards
+    the batches and forwards `set_epoch`.
+
+    Args:
+        labels: integer class ids, shape (n,), one for each index of the data set.
+        samples_per_class: images in a group, at least 2.
+        batch_size: images in a batch of one device, a multiple of `samples_per_class`.
+        seed: of the order.
+
+    Raises:
+        ValueError: if `samples_per_class` is below 2 or does not divide `batch_size`, or if there
+            are fewer than two classes.
+    """
+
+    def __init__(
+        self, labels: Tensor, samples_per_class: int, batch_size: int, seed: int = 0
+    ) -> None:
+        check_group_size(samples_per_class, batch_size)
+        classes, class_of = torch.as_tensor(labels).unique(return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"samples_per_class needs at least two classes to contrast, got {len(classes)}."
+            )
+        order = class_of.argsort(stable=True)
+        self._members = order.split(class_of.bincount().tolist())
+        self._samples_per_class = samples_per_class
+        self._groups_per_batch = batch_size // samples_per_class
+        self._group_counts = torch.tensor([-(-len(m) // samples_per_class) for m in self._members])
+        self._seed = seed
+        self._epoch = 0
+        small = sum(len(members) < samples_per_class for members in self._members)
+        if small:
+            warnings.warn(
+                f"{small} of {len(classes)} classes have fewer than samples_per_class="
+                f"{samples_per_class} images: theirs repeat within a group.",
+                stacklevel=2,
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the order of this epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return int(self._group_counts.sum()) * self._samples_per_class
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator()
+        # Neighbouring seeds and epochs must not share orders, as seed + epoch would make them.
+        generator.manual_seed(hash((self._seed, self._epoch)) % 2**63)
+        groups = [iter(self._shuffled_groups(members, generator)) for members in self._members]
+        for class_index in self._class_sequence(generator):
+            yield from next(groups[class_index])
+
+    def _shuffled_groups(self, members: Tensor, generator: torch.Generator) -> list[list[int]]:
+        """Cut one class into groups at random, the last one topped up."""
+        size = self._samples_per_class
+        shuffled = members[torch.randperm(len(members), generator=generator)]
+        missing = -len(members) % size
+        # The first images are in other groups, unless the class has only this one.
+        topped_up = torch.cat([shuffled, shuffled.repeat(-(-missing // len(members)))[:missing]])
+        return topped_up.view(-1, size).tolist()
+
+    def _class_sequence(self, generator: torch.Generator) -> list[int]:
+        """Class of each group of the epoch, batch after batch."""
+        left = self._group_counts.clone()
+        sequence: list[int] = []
+        total = int(left.sum())
+        while len(sequence) < total:
+            room = self._groups_per_batch
+            while room and (available := int((left > 0).sum())):
+                # Exponential race: the classes without replacement, weighted by groups left.
+                arrival = torch.empty(len(left)).exponential_(generator=generator) / left
+                drawn = arrival.topk(min(room, available), largest=False).indices
+                left[drawn] -= 1
+                sequence += drawn.tolist()
+                room -= len(drawn)
+        return sequence
+
+
+def check_group_size(samples_per_class: int, batch_size: int) -> None:
+    """Raise `ValueError` unless whole groups of at least two images fill a batch."""
+    if samples_per_class < 2:
+        raise ValueError(
+            f"samples_per_class must be at least 2, so that an image has a positive, got "
+            f"{samples_per_class}; None leaves the batches to chance."
+        )
+    if batch_size % samples_per_class:
+        raise ValueError(
+            f"samples_per_class={samples_per_class} must divide the batch size of a device, "
+            f"{batch_size}: change samples_per_class or per_device_train_batch_size."
+        )
