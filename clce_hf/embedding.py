@@ -2,17 +2,14 @@
 
 No model code is copied and no extra output is asked for: a hook on the classification layer sees
 its input in the one forward pass that makes the logits. Where there is a projection head, a hook on
-the whole model runs it inside that pass, too, and puts its output among the model's outputs, since
-DistributedDataParallel takes parameters that the outputs do not depend on for unused.
+the whole model runs it inside that pass, too, and returns its output beside the model's, since
+DistributedDataParallel takes parameters that no output depends on for unused.
 """
 
-import dataclasses
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 _HOW_TO_NAME_IT = "Name it with embedding_module, for example embedding_module='classifier'."
 
@@ -90,8 +87,8 @@ class EmbeddingCapture:
         for hook in self._hooks:
             hook.remove()
 
-    def take(self, outputs: Any) -> Tensor:
-        """Return the embeddings of the forward pass that made `outputs`, shape (n, d or k).
+    def split(self, returned: Any) -> tuple[Any, Tensor]:
+        """Separate what the model returned into its outputs and the embeddings, shape (n, d or k).
 
         Raises:
             ValueError: if the layer did not run, or, at the first call, if what it returned is not
@@ -103,28 +100,27 @@ class EmbeddingCapture:
             raise ValueError(
                 f"The layer {self.name!r} did not run in the forward pass. {self._other_layers()}"
             )
+        projected = None
+        if self.projection is not None and self.model.training:
+            returned, projected = returned
         if not self._is_checked:
-            self._check_produces_logits(produced, outputs)
+            self._check_produces_logits(produced, returned)
             self._is_checked = True
-        if self.projection is None:
-            return self._one_vector_each(pooled)
-        if not self.model.training:
-            return self.projection(self._one_vector_each(pooled))
-        return outputs["embeddings"] if isinstance(outputs, dict) else outputs[-1]
+        if projected is not None:
+            return returned, projected
+        embeddings = self._one_vector_each(pooled)
+        return returned, embeddings if self.projection is None else self.projection(embeddings)
 
     def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         self._input = args[0] if args else next(iter(kwargs.values()))
         self._output = output
 
+    @torch.compiler.disable  # runs after the compiled forward pass, on what that pass kept
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
         # Predictions hold what the model returns in evaluation mode, so nothing is added there.
         if not module.training or self._input is None:
             return None
-        pooled = self._one_vector_each(self._input)
-        embeddings = self.projection(pooled)
-        if not isinstance(outputs, dict):
-            return (*outputs, embeddings)
-        return _with_embeddings(type(outputs))(**outputs, embeddings=embeddings)
+        return outputs, self.projection(self._one_vector_each(self._input))
 
     def _one_vector_each(self, pooled: Tensor) -> Tensor:
         vectors = pooled.flatten(1)
@@ -166,15 +162,3 @@ def _candidates(model: nn.Module) -> list[str]:
         if outputs is not None and num_labels in (None, outputs) and not inside:
             names.append(name)
     return names
-
-
-@torch.compiler.disable  # makes a class, which cannot be traced
-@functools.cache
-def _with_embeddings(output_type: type[ModelOutput]) -> type[ModelOutput]:
-    """Return the output type with one field more.
-
-    A plain extra key would be lost: DistributedDataParallel rebuilds outputs from their fields.
-    """
-    return dataclasses.make_dataclass(
-        output_type.__name__, [("embeddings", Tensor | None, None)], bases=(output_type,)
-    )

@@ -1,10 +1,10 @@
 """`CLCETrainer`: Transformers' Trainer with the CLCE loss (arXiv 2402.14551)."""
 
 import functools
+import logging
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
@@ -25,7 +25,7 @@ from clce_hf.projection import (
 from clce_hf.running_means import RunningMeans
 from clce_hf.sampler import GroupByLabelSampler
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 _BATCHES_BEFORE_WARNING = 5
 
@@ -176,16 +176,19 @@ class CLCETrainer(Trainer):
             FloatingPointError: in training, if a term is not finite.
         """
         inputs, labels = self._split_labels(inputs)
-        outputs = model(**inputs)
+        outputs, embeddings = model(**inputs), None
+        if self._capture is not None:
+            outputs, embeddings = self._capture.split(outputs)
         is_mapping = isinstance(outputs, dict)
         logits = outputs["logits"] if is_mapping else outputs[0]
         labels = _class_labels(labels, logits)
         cross_entropy = self._cross_entropy(outputs, logits, labels, num_items_in_batch)
         if model.training:
-            loss = self._training_loss(outputs, labels, cross_entropy, num_items_in_batch)
+            loss = self._training_loss(cross_entropy, embeddings, labels, num_items_in_batch)
         else:
             loss = cross_entropy
-            self._observe_evaluation(outputs, labels)
+            if embeddings is not None:
+                self._observe_evaluation(embeddings, labels)
         if not return_outputs:
             return loss
         # Trainer takes the first of a tuple for the loss, as models return it when given labels.
@@ -221,9 +224,9 @@ class CLCETrainer(Trainer):
 
     def _training_loss(
         self,
-        outputs: Any,
-        labels: Tensor,
         cross_entropy: Tensor,
+        embeddings: Tensor | None,
+        labels: Tensor,
         num_items_in_batch: Tensor | int | None,
     ) -> Tensor:
         # Outside train() there are no accumulation steps to share with.
@@ -233,8 +236,7 @@ class CLCETrainer(Trainer):
         weight = self.args.contrastive_weight
         terms = {"ce_loss": cross_entropy}
         loss = cross_entropy
-        if self._capture is not None:
-            embeddings = self._capture.take(outputs)
+        if embeddings is not None:
             if not embeddings.requires_grad:
                 raise ValueError(_frozen_message())
             contrastive = share * self._contrastive(embeddings, labels)
@@ -261,11 +263,9 @@ class CLCETrainer(Trainer):
             variant=self.args.variant,
         )
 
-    def _observe_evaluation(self, outputs: Any, labels: Tensor) -> None:
-        if self._capture is None:
-            return
+    def _observe_evaluation(self, embeddings: Tensor, labels: Tensor) -> None:
         num_anchors = (count_positives(labels) > 0).sum()
-        contrastive = self._contrastive(self._capture.take(outputs), labels)
+        contrastive = self._contrastive(embeddings, labels)
         self._eval_means.add(num_anchors, contrastive_loss=contrastive * num_anchors)
 
     def _warn_of_missing_positives(self, num_positives: Tensor) -> None:
@@ -276,7 +276,7 @@ class CLCETrainer(Trainer):
         self._without_positive += (num_positives == 0).float().mean()
         if self._batches_seen == _BATCHES_BEFORE_WARNING:
             share = float(self._without_positive) / _BATCHES_BEFORE_WARNING
-            if share > 0.5:
+            if share > 0.5 and self.is_world_process_zero():
                 logger.warning(
                     f"{share:.0%} of the images had no other image of their class in the batch, so "
                     "the contrastive term skips them. Set samples_per_class (4 divides most batch "

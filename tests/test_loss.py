@@ -113,9 +113,7 @@ def test_clce_is_the_weighted_sum_of_its_terms():
     contrastive = contrastive_reference(embeddings, labels.tolist(), 0.5, 1.0, "in")
     cross_entropy = cross_entropy_reference(logits, labels.tolist(), 0.1)
     for weight in (0.0, 0.3, 0.9, 1.0):
-        loss = clce_loss(
-            logits, embeddings, labels, contrastive_weight=weight, label_smoothing=0.1
-        )
+        loss = clce_loss(logits, embeddings, labels, contrastive_weight=weight, label_smoothing=0.1)
         torch.testing.assert_close(loss, (1 - weight) * cross_entropy + weight * contrastive)
 
 
