@@ -36,6 +36,19 @@ class ProjectionHead(nn.Module):
             return self.output(self.hidden(embeddings.to(self.hidden.weight.dtype)).relu())
 
 
+def attach_projection(model: nn.Module, head: ProjectionHead) -> None:
+    """Make the head a child of the model, for the optimizer, the device and DDP to see.
+
+    What the model saves by `save_pretrained` leaves it out.
+    """
+    setattr(model, PROJECTION_NAME, head)
+    names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}
+    model._keys_to_ignore_on_save = {
+        *(getattr(model, "_keys_to_ignore_on_save", None) or ()),
+        *names,
+    }
+
+
 def save_projection(head: nn.Module, folder: str | os.PathLike[str]) -> None:
     """Write the head's weights into a safetensors file of their own."""
     weights = {name: weight.contiguous() for name, weight in head.state_dict().items()}

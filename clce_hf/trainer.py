@@ -19,9 +19,11 @@ from clce_hf.loss import count_positives, label_aware_contrastive_loss
 from clce_hf.projection import (
     PROJECTION_NAME,
     ProjectionHead,
+    attach_projection,
     load_projection,
     save_projection,
 )
+from clce_hf.renamed_weights import load_renamed_weights
 from clce_hf.running_means import RunningMeans
 from clce_hf.sampler import GroupByLabelSampler
 
@@ -109,8 +111,7 @@ class CLCETrainer(Trainer):
                 "tell: name a linear layer with embedding_module, or leave projection_dim out."
             )
         head = ProjectionHead(size, self.args.projection_dim, seed=self.args.seed)
-        # A child of the model, so that the optimizer, the device and DDP see it; saving skips it.
-        setattr(model, PROJECTION_NAME, head.to(next(layer.parameters()).device))
+        attach_projection(model, head.to(next(layer.parameters()).device))
         return EmbeddingCapture(model, name, projection=head)
 
     def _check_train_dataset(self, dataset: Any) -> None:
@@ -328,11 +329,20 @@ class CLCETrainer(Trainer):
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         load_projection(self._projection(), resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        target = self.model if model is None else model
+        if not self._load_renamed(target, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        load_projection(self._projection(), self.state.best_model_checkpoint)
-        super()._load_best_model()
+        folder = self.state.best_model_checkpoint
+        load_projection(self._projection(), folder)
+        if not self._load_renamed(self.model, folder):
+            super()._load_best_model()
+
+    def _load_renamed(self, model: nn.Module, folder: str) -> bool:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False  # their checkpoints keep the model's own names
+        return load_renamed_weights(model, folder)
 
     def _projection(self) -> nn.Module | None:
         return None if self._capture is None else self._capture.projection
