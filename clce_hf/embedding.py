@@ -47,10 +47,11 @@ def find_classification_layer(
     return candidates[-1], modules[candidates[-1]]
 
 
-def embedding_size(layer: nn.Module) -> int | None:
-    """Return the length of the vectors that enter a layer, None where it does not tell."""
-    size = getattr(layer, "in_features", None)
-    return size if size is not None else getattr(layer, "in_channels", None)
+def logits_of(outputs: Any) -> Tensor:
+    """Return the logits among a model's outputs: by name, else the first (PP-LCNet, tuples)."""
+    if isinstance(outputs, dict):
+        return outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
+    return outputs[0]
 
 
 class EmbeddingCapture:
@@ -59,28 +60,24 @@ class EmbeddingCapture:
     Args:
         model: the model to be trained, before anything wraps it.
         embedding_module: dotted name of its classification layer; found where None.
-        projection: maps embeddings (n, d) to (n, k); a submodule of the model. None contrasts the
-            pooled embeddings themselves.
 
     Raises:
         ValueError: if the layer cannot be found.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        embedding_module: str | None = None,
-        projection: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, embedding_module: str | None = None) -> None:
         self.model = model
         self.name, self.layer = find_classification_layer(model, embedding_module)
-        self.projection = projection
+        self.projection: nn.Module | None = None
         self._is_checked = embedding_module is not None
         self._input: Tensor | None = None
         self._output: Tensor | None = None
         self._hooks = [self.layer.register_forward_hook(self._keep, with_kwargs=True)]
-        if projection is not None:
-            self._hooks.append(model.register_forward_hook(self._project))
+
+    def project_with(self, projection: nn.Module) -> None:
+        """Return projected embeddings from now on; the head maps (n, d) to (n, k)."""
+        self.projection = projection
+        self._hooks.append(self.model.register_forward_hook(self._project))
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -118,7 +115,7 @@ class EmbeddingCapture:
     @torch.compiler.disable  # runs after the compiled forward pass, on what that pass kept
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
         # Predictions hold what the model returns in evaluation mode, so nothing is added there.
-        if not module.training or self._input is None:
+        if self.projection is None or self._input is None or not module.training:
             return None
         return outputs, self.projection(self._one_vector_each(self._input))
 
@@ -132,7 +129,7 @@ class EmbeddingCapture:
         return vectors
 
     def _check_produces_logits(self, produced: Tensor, outputs: Any) -> None:
-        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        logits = logits_of(outputs)
         same_size = produced.numel() == logits.numel()
         if not same_size or not torch.equal(
             produced.detach().flatten().float(), logits.detach().flatten().float()

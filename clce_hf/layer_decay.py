@@ -38,7 +38,16 @@ def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
 
 
 def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> None:
-    """Split a new optimizer's parameter groups by layer and scale their learning rates."""
+    """Split a new optimizer's parameter groups by layer and scale their learning rates.
+
+    Args:
+        optimizer: that has not stepped yet.
+        model: whose parameters it holds.
+        decay: in (0, 1].
+
+    Raises:
+        ValueError: if the model has no blocks to tell its layers by.
+    """
     scales = layer_scales(model, decay)
     groups = []
     for group in optimizer.param_groups:

@@ -36,17 +36,35 @@ class ProjectionHead(nn.Module):
             return self.output(self.hidden(embeddings.to(self.hidden.weight.dtype)).relu())
 
 
-def attach_projection(model: nn.Module, head: ProjectionHead) -> None:
-    """Make the head a child of the model, for the optimizer, the device and DDP to see.
+def attach_projection(
+    model: nn.Module, layer: nn.Module, projection_dim: int, seed: int
+) -> ProjectionHead:
+    """Make a head for what enters the layer a child of the model, and return it.
 
-    What the model saves by `save_pretrained` leaves it out.
+    A child, for the optimizer, the device and DDP to see it; the model's own `save_pretrained`
+    leaves it out.
+
+    Raises:
+        ValueError: if the layer does not tell the size of its input.
     """
+    size = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
+    if size is None:
+        raise ValueError(
+            "projection_dim needs the size of the embeddings, which "
+            f"{type(layer).__name__} does not tell: name a linear layer with embedding_module, or "
+            "leave projection_dim out."
+        )
+    head = ProjectionHead(size, projection_dim, seed).to(next(layer.parameters()).device)
     setattr(model, PROJECTION_NAME, head)
     names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}
-    model._keys_to_ignore_on_save = {
-        *(getattr(model, "_keys_to_ignore_on_save", None) or ()),
-        *names,
-    }
+    ignored = {*(getattr(model, "_keys_to_ignore_on_save", None) or ()), *names}
+    object.__setattr__(model, "_keys_to_ignore_on_save", ignored)
+    return head
+
+
+def without_projection(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a model's weights less those of its projection head."""
+    return {k: v for k, v in weights.items() if not k.startswith(f"{PROJECTION_NAME}.")}
 
 
 def save_projection(head: nn.Module, folder: str | os.PathLike[str]) -> None:

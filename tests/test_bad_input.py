@@ -114,9 +114,7 @@ def test_a_batch_without_labels(tmp_path):
 
 @pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
 def test_a_model_for_another_problem(tmp_path, problem_type):
-    with pytest.raises(
-        ValueError, match=rf"problem_type is '{problem_type}'.*single_label"
-    ):
+    with pytest.raises(ValueError, match=rf"problem_type is '{problem_type}'.*single_label"):
         CLCETrainer(vit(problem_type=problem_type), config(tmp_path))
 
 
@@ -134,9 +132,7 @@ def test_a_model_without_a_classification_layer(tmp_path):
 
 
 def test_an_embedding_module_that_is_none(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"embedding_module='head' is no module.*classifier"
-    ):
+    with pytest.raises(ValueError, match=r"embedding_module='head' is no module.*classifier"):
         CLCETrainer(vit(), config(tmp_path, embedding_module="head"))
 
 

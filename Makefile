@@ -1,0 +1,29 @@
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
+	$(VENV)/bin/clce-hf demo
+
+test: $(INSTALLED)  ## run the tests
+	$(PYTHON) -m pytest
+
+check: $(INSTALLED)  ## lint, format, types and the direction of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyrefly check
+	$(VENV)/bin/lint-imports
+
+bench: $(INSTALLED)  ## speed of the loss and of a training step against their peers
+	$(PYTHON) benchmarks/loss_speed.py
+	$(PYTHON) benchmarks/step_overhead.py
+
+$(INSTALLED): pyproject.toml
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

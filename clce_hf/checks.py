@@ -1,0 +1,104 @@
+"""Refuse what CLCE cannot train, before training where possible, naming the field and the fix."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.trainer_utils import has_length
+
+from clce_hf.labels import read_labels
+
+FROZEN_BACKBONE = (
+    "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
+    "nothing. Set projection_dim to train a head on them, unfreeze the backbone, or set "
+    "contrastive_weight=0."
+)
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise `ValueError` unless the model is set up for one of several classes an image."""
+    config = getattr(model, "config", None)
+    problem_type = getattr(config, "problem_type", None)
+    if problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"The model's problem_type is {problem_type!r}, but CLCE contrasts classes and needs "
+            "one class an image: set problem_type='single_label_classification', or use "
+            "transformers.Trainer."
+        )
+    num_labels = getattr(config, "num_labels", 2)
+    if num_labels < 2:
+        raise ValueError(
+            f"The model has num_labels={num_labels}, but CLCE needs at least two classes: load it "
+            "with from_pretrained(..., num_labels=...)."
+        )
+
+
+def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
+    """Raise `ValueError` if nothing but the classification layer is trained."""
+    in_layer = set(layer.parameters())
+    if not any(p.requires_grad and p not in in_layer for p in model.parameters()):
+        raise ValueError(FROZEN_BACKBONE)
+
+
+def check_one_device(num_gpus: int) -> None:
+    """Raise `ValueError` for a process of several GPUs, which `nn.DataParallel` would split."""
+    if num_gpus > 1:
+        raise ValueError(
+            "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
+            "GPUs: start the script with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one "
+            "GPU."
+        )
+
+
+def training_labels(
+    dataset: Any, samples_per_class: int | None, label_names: Sequence[str]
+) -> Tensor | None:
+    """Return the labels of the training data, shape (n,), or None where they cannot be read.
+
+    Raises:
+        ValueError: if they are of fewer than two classes, or if `samples_per_class` is set and they
+            cannot be read.
+    """
+    labels = read_labels(dataset, label_names) if has_length(dataset) else None
+    if labels is not None and len(labels.unique()) < 2:
+        raise ValueError(
+            "The training data has fewer than two classes: there is nothing to contrast."
+        )
+    if labels is None and samples_per_class is not None:
+        if not has_length(dataset):
+            raise ValueError(
+                "samples_per_class needs a data set with a length and readable labels, got an "
+                f"{type(dataset).__name__}: leave samples_per_class out."
+            )
+        raise ValueError(
+            "samples_per_class found no labels in the training data: looked for a column or "
+            f"attribute named 'targets', 'labels', 'label', 'label_ids' or {list(label_names)}. "
+            "Name it in label_names, or give the data set a `targets` attribute."
+        )
+    return labels
+
+
+def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
+    """Return labels (n,) or (n, 1) as int64 class ids (n,).
+
+    Raises:
+        ValueError: if they are not one integer for each row of the logits.
+    """
+    if labels.is_floating_point() or labels.numel() != logits.shape[0]:
+        raise ValueError(
+            f"labels must be one integer class id an image, got {labels.dtype} of shape "
+            f"{tuple(labels.shape)} for {logits.shape[0]} images: CLCE contrasts classes, so "
+            "multi-label, soft and regression targets do not fit it."
+        )
+    return labels.view(-1).long()
+
+
+def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
+    """Raise `FloatingPointError` naming the step and the terms if the loss is not finite."""
+    if not torch.isfinite(loss):
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"The loss is not finite at step {step}: {values}. Lower learning_rate or set "
+            "max_grad_norm; check the images for NaN."
+        )
