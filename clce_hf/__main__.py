@@ -1,0 +1,6 @@
+"""Run the command line with `python -m clce_hf`."""
+
+from clce_hf.cli import main
+
+if __name__ == "__main__":
+    main()

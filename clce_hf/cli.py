@@ -1,0 +1,165 @@
+"""The command line: `clce-hf train` and `clce-hf demo`.
+
+`python -m clce_hf` is the same program, so that `accelerate launch -m clce_hf train ...` works.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from accelerate import PartialState
+from transformers import HfArgumentParser
+
+from clce_hf.config import CLCEConfig
+from clce_hf.data import DataArguments
+from clce_hf.finetune import FinetuneError, ModelArguments, Outcome, finetune, is_digits
+
+USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
+
+commands:
+  train   fine-tune an image classifier with CLCE; with no data set and no model named, train a
+          small ViT on scikit-learn's digits
+  demo    train on the digits with cross-entropy and with CLCE, and compare
+
+clce-hf train --help lists the flags. A config file holds flags by name; flags beside it win."""
+
+
+@dataclass
+class TrainArguments(CLCEConfig):
+    """`CLCEConfig` with defaults for fine-tuning from the command line."""
+
+    output_dir: str | None = "runs/clce"
+    do_train: bool = True
+    do_eval: bool = True
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 1
+    logging_strategy: str = "epoch"
+    # A transform makes the pixels, and needs the columns that the model does not know.
+    remove_unused_columns: bool | None = False
+    # Pinning without an accelerator is only warned of.
+    dataloader_pin_memory: bool = torch.accelerator.is_available()
+
+
+@dataclass
+class DigitsArguments(TrainArguments):
+    """Defaults that train a small ViT from nothing on the digits, in seconds."""
+
+    num_train_epochs: float = 30.0
+    per_device_train_batch_size: int = 64
+    per_device_eval_batch_size: int = 500
+    learning_rate: float = 1e-3
+    warmup_steps: float = 0.1
+    weight_decay: float = 0.05
+    lr_scheduler_type: str = "cosine"
+    samples_per_class: int | None = 4
+    eval_strategy: str = "no"
+    save_strategy: str = "no"
+    logging_strategy: str = "no"
+
+
+Arguments = tuple[ModelArguments, DataArguments, CLCEConfig]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; `argv` is what follows the program's name."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command == "train":
+        arguments = parse(rest)
+        outcome = _run(arguments)
+        if PartialState().is_main_process:
+            print(_summary(arguments[2], outcome))
+    elif command == "demo":
+        _demo(rest)
+    elif command in ("-h", "--help"):
+        print(USAGE)
+    else:
+        sys.exit(f"{USAGE}\n\nclce-hf: error: there is no command {command!r}")
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Turn the flags of `train`, and the config file before them, into arguments.
+
+    Exits with a usage message for an unknown flag or a value out of range.
+    """
+    arguments = _parse(argv, TrainArguments)
+    return _parse(argv, DigitsArguments) if is_digits(*arguments[:2]) else arguments
+
+
+def _parse(argv: Sequence[str], train_arguments: type[TrainArguments]) -> Arguments:
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, train_arguments), prog="clce-hf train"
+    )
+    argv = list(argv)
+    if argv and argv[0].endswith((".json", ".yaml", ".yml")):
+        settings = _read(Path(argv.pop(0)))
+        known = {action.dest for action in parser._actions}
+        if unknown := settings.keys() - known:
+            parser.error(f"unknown settings in the config file: {', '.join(sorted(unknown))}")
+        parser.set_defaults(**settings)
+    try:
+        *parsed, unknown_flags = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    if unknown_flags:
+        parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}")
+    return cast(Arguments, tuple(parsed))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read a JSON or YAML file of settings; JSON is YAML."""
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        sys.exit(f"clce-hf: error: the config file cannot be read: {error}")
+    if not isinstance(settings, dict):
+        sys.exit(f"clce-hf: error: {file.name} holds no settings by name")
+    return settings
+
+
+def _run(arguments: Arguments) -> Outcome:
+    try:
+        return finetune(*arguments)
+    except FinetuneError as error:
+        sys.exit(f"clce-hf: error: {error}")
+
+
+def _summary(args: CLCEConfig, outcome: Outcome) -> str:
+    lines = ["", "CLCE" if args.contrastive_weight > 0 else "Cross-entropy"]
+    if "eval_accuracy" in outcome.metrics:
+        lines.append(f"  accuracy       {outcome.metrics['eval_accuracy']:.2%}")
+        lines.append(f"  cross-entropy  {outcome.metrics['eval_loss']:.4f}")
+    if args.do_train:
+        lines.append(f"  training time  {outcome.seconds:.1f} s")
+        lines.append(f"  model          {args.output_dir}")
+        lines.append(
+            f'  load it with   pipeline("image-classification", model="{args.output_dir}")'
+        )
+    return "\n".join(lines)
+
+
+def _demo(argv: Sequence[str]) -> None:
+    """Train twice on the digits, from the same weights and on the same batches."""
+    rows = []
+    for name, weight in (("cross-entropy", 0.0), ("CLCE", None)):
+        model, data, args = parse(argv)
+        if weight is not None:
+            args.contrastive_weight = weight
+        with tempfile.TemporaryDirectory() as folder:
+            args.output_dir = folder
+            outcome = _run((model, data, args))
+        rows.append((name, outcome))
+    print(f"\n{'loss':14}{'accuracy':>9}{'cross-entropy':>15}{'seconds':>9}")
+    for name, outcome in rows:
+        metrics = outcome.metrics
+        print(
+            f"{name:14}{metrics['eval_accuracy']:>9.2%}{metrics['eval_loss']:>15.4f}"
+            f"{outcome.seconds:>9.1f}"
+        )

@@ -1,0 +1,78 @@
+"""Pixels for training and for evaluation, as the model's image processor has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from transformers.image_processing_utils import BaseImageProcessor
+
+Rows = dict[str, list[Any]]
+
+
+def evaluation_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
+    """Return a data set transform that does what the processor does at inference.
+
+    The transform maps columns `image` and `labels` to `pixel_values`, float32 of shape
+    (channels, height, width), and `labels`.
+    """
+
+    def transform(rows: Rows) -> Rows:
+        images = [image.convert("RGB") for image in rows["image"]]
+        pixels = processor(images, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": list(pixels), "labels": rows["labels"]}
+
+    return transform
+
+
+def training_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
+    """Return a data set transform with random crops and flips, at the processor's size.
+
+    It maps the same columns as `evaluation_rows`, with the processor's mean and deviation.
+
+    Raises:
+        ValueError: if the processor does not make images of one size.
+    """
+    mean, std = _statistics(processor)
+    augment = v2.Compose(
+        [
+            v2.RandomResizedCrop(_output_size(processor), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean, std),
+        ]
+    )
+
+    def transform(rows: Rows) -> Rows:
+        pixels = [augment(image.convert("RGB")) for image in rows["image"]]
+        return {"pixel_values": pixels, "labels": rows["labels"]}
+
+    return transform
+
+
+def _output_size(processor: BaseImageProcessor) -> tuple[int, int]:
+    """Height and width of what the processor makes of any image, found by giving it two."""
+    sizes = set()
+    for size in ((96, 64), (64, 64)):
+        pixels = processor(Image.new("RGB", size), return_tensors="pt").get("pixel_values")
+        if pixels is None or pixels.dim() != 4:
+            raise ValueError(f"{type(processor).__name__} does not make images of pixels.")
+        sizes.add(tuple(pixels.shape[-2:]))
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{type(processor).__name__} keeps the proportions of each image, and images of "
+            "different sizes do not fit in a batch: give it a size with height and width, or a "
+            "crop_size."
+        )
+    return sizes.pop()
+
+
+def _statistics(processor: BaseImageProcessor) -> tuple[list[float], list[float]]:
+    described = getattr(processor, "data_config", None)  # timm's
+    if described is not None:
+        return list(described["mean"]), list(described["std"])
+    if not getattr(processor, "do_normalize", False):
+        return [0.0] * 3, [1.0] * 3
+    return list(processor.image_mean), list(processor.image_std)

@@ -1,0 +1,344 @@
+import json
+import re
+import subprocess
+import sys
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny import vit
+from transformers import (
+    BitImageProcessor,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    ViTImageProcessor,
+    pipeline,
+)
+from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
+    TimmWrapperImageProcessor,
+)
+
+from clce_hf.cli import main, parse
+from clce_hf.data import DataArguments, load_splits
+from clce_hf.digits import load_digits_splits
+from clce_hf.transforms import evaluation_rows, training_rows
+
+CLASSES = ["ant", "bee", "cat", "dog"]
+QUICK = ["--max_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
+SMALL = ["--per_device_train_batch_size", "8", *QUICK]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """40 training and 20 validation images in four classes, told apart by their brightness."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 10), ("validation", 5)):
+        for i, name in enumerate(CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for j in range(count):
+                noise = generator.integers(0, 40, (20, 24, 3)) + 50 * i
+                Image.fromarray(noise.astype(np.uint8)).save(root / split / name / f"{j}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    root = tmp_path_factory.mktemp("checkpoint")
+    vit().save_pretrained(root)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(root)
+    return str(root)
+
+
+def train(folder, checkpoint, output, *flags):
+    main(
+        [
+            "train",
+            *("--train_dir", str(folder / "train")),
+            *("--validation_dir", str(folder / "validation")),
+            *("--model_name_or_path", checkpoint),
+            *("--output_dir", str(output)),
+            *SMALL,
+            *flags,
+        ]
+    )
+
+
+def test_digits_need_nothing(tmp_path, capsys):
+    main(["train", "--output_dir", str(tmp_path), *QUICK])
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed
+    assert f'pipeline("image-classification", model="{tmp_path}")' in printed
+    metrics = json.loads((tmp_path / "all_results.json").read_text())
+    assert 0.0 <= metrics["eval_accuracy"] <= 1.0
+    assert metrics["eval_contrastive_loss"] > 0
+    classify = pipeline("image-classification", model=str(tmp_path), device="cpu")
+    assert classify(load_digits_splits()[1][0]["image"])[0]["label"] in set("0123456789")
+
+
+def test_the_digits_are_always_the_same():
+    train, test = load_digits_splits()
+    assert (len(train), len(test)) == (1297, 500)
+    assert test["labels"][:8] == load_digits_splits()[1]["labels"][:8]
+    counts = np.bincount(test["labels"])
+    assert counts.min() >= 48
+    assert counts.max() <= 52
+
+
+def test_the_demo_compares_both_losses(capsys):
+    main(["demo", "--max_steps", "60", "--use_cpu", "--disable_tqdm", "true"])
+    table = capsys.readouterr().out.split("loss  ")[-1].splitlines()
+    accuracies = {line[:14].strip(): float(line[14:23].rstrip("% ")) for line in table[1:]}
+    assert accuracies.keys() == {"cross-entropy", "CLCE"}
+    assert min(accuracies.values()) > 15
+
+
+def test_folders_of_images_from_start_to_pipeline(folder, checkpoint, tmp_path, capsys):
+    flags = ["--samples_per_class", "2", "--max_steps", "30", "--learning_rate", "1e-3"]
+    train(folder, checkpoint, tmp_path, *flags)
+    assert "accuracy       100.00%" in capsys.readouterr().out
+    classify = pipeline("image-classification", model=str(tmp_path), device="cpu")
+    best = classify(str(folder / "validation" / "cat" / "0.png"))[0]
+    assert best["label"] == "cat"
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["label2id"] == {name: i for i, name in enumerate(CLASSES)}
+
+
+def test_training_resumes_from_its_checkpoint(folder, checkpoint, tmp_path):
+    flags = ["--save_strategy", "steps", "--save_steps", "2"]
+    train(folder, checkpoint, tmp_path, *flags)
+    last = str(tmp_path / "checkpoint-2")
+    train(folder, checkpoint, tmp_path, "--resume_from_checkpoint", last, "--max_steps", "3")
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert state["global_step"] == 3
+
+
+def test_cross_entropy_alone(folder, checkpoint, tmp_path, capsys):
+    train(folder, checkpoint, tmp_path, "--contrastive_weight", "0")
+    assert "Cross-entropy\n" in capsys.readouterr().out
+    assert "eval_contrastive_loss" not in json.loads((tmp_path / "eval_results.json").read_text())
+
+
+def test_evaluation_without_training(folder, checkpoint, tmp_path, capsys):
+    train(folder, checkpoint, tmp_path, "--do_train", "false")
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed
+    assert "training time" not in printed
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_config_file_and_flags_that_win(tmp_path, suffix):
+    settings = {"learning_rate": 3e-4, "temperature": 0.2, "bf16": True, "use_cpu": True}
+    file = tmp_path / f"run.{suffix}"
+    file.write_text(json.dumps(settings) if suffix == "json" else yaml.safe_dump(settings))
+    _, _, args = parse([str(file), "--temperature", "0.7"])
+    assert (args.learning_rate, args.temperature, args.bf16) == (3e-4, 0.7, True)
+    assert args.samples_per_class == 4  # of the digits, since no data set is named
+
+
+def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
+    _, _, digits = parse(["--learning_rate", "0.5"])
+    _, _, other = parse(["--dataset_name", "some/photos"])
+    assert (digits.learning_rate, digits.num_train_epochs) == (0.5, 30)
+    assert (other.samples_per_class, other.num_train_epochs) == (None, 3)
+    assert other.eval_strategy == "epoch"
+    assert other.remove_unused_columns is False
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
+        (["train", "--temperature", "-1"], "temperature must be positive"),
+        (["train", "--variant", "mean"], "--variant"),
+        (["train", "--samples_per_class", "5"], "samples_per_class=5 must divide"),
+        (["train", "--train_val_split", "2"], r"train_val_split must lie in (0, 1)"),
+        (["train", "--validation_dir", "x"], "validation_dir needs train_dir"),
+        (["train", "--dataset_name", "x", "--train_dir", "y"], "either dataset_name or train_dir"),
+        (["train", "nothing.yaml"], "the config file cannot be read"),
+        (["tarin"], "there is no command 'tarin'"),
+        (["train", "--dataset_name", "no/such-data"], "no/such-data"),
+        (["train", "--model_name_or_path", "no/such-model"], "no/such-model"),
+        (["train", "--model_name_or_path", "no/such-model"], "hf auth login"),
+        (["train", "--model_type", "vit"], "--model_type needs --image_processor_name"),
+    ],
+)
+def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, capsys):
+    if argv[0] == "train":
+        argv = [*argv, "--output_dir", str(tmp_path), *QUICK]
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code != 0
+    assert message in f"{error.value.code} {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image_column_name", "photo"], "--image_column_name photo.*image, label"),
+        (["--label_column_name", "species"], "--label_column_name species.*image, label"),
+        (["--model_name_or_path", ""], "give --model_name_or_path.*google/vit"),
+        (["--samples_per_class", "8", "--dataloader_drop_last", "true"], None),
+    ],
+)
+def test_flags_that_do_not_fit_the_data(folder, checkpoint, tmp_path, flags, message):
+    if message is None:
+        train(folder, checkpoint, tmp_path, *flags)
+        return
+    with pytest.raises(SystemExit) as error:
+        train(folder, checkpoint, tmp_path, *flags)
+    assert re.search(message, str(error.value.code))
+
+
+def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("learning_rat: 1.0")
+    with pytest.raises(SystemExit):
+        parse([str(tmp_path / "run.yaml")])
+    assert "unknown settings in the config file: learning_rat" in capsys.readouterr().err
+
+
+def test_a_head_for_other_classes(folder, tmp_path):
+    vit(num_labels=7).save_pretrained(tmp_path / "seven")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "seven")
+    with pytest.raises(SystemExit, match="--ignore_mismatched_sizes"):
+        train(folder, str(tmp_path / "seven"), tmp_path / "out")
+    train(folder, str(tmp_path / "seven"), tmp_path / "out", "--ignore_mismatched_sizes")
+    assert len(json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]) == 4
+
+
+def test_a_timm_checkpoint(folder, tmp_path):
+    config = TimmWrapperConfig(architecture="test_vit", num_labels=4, model_args={"img_size": 32})
+    config.pretrained_cfg = {
+        "input_size": [3, 32, 32],
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.2, 0.3],
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+        "num_classes": 4,
+    }
+    TimmWrapperForImageClassification(config).save_pretrained(tmp_path / "timm")
+    train(folder, str(tmp_path / "timm"), tmp_path / "out")
+    classify = pipeline("image-classification", model=str(tmp_path / "out"), device="cpu")
+    assert classify(str(folder / "validation" / "bee" / "0.png"))[0]["label"] in CLASSES
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    run = [sys.executable, "-m", "clce_hf"]
+    helped = subprocess.run([*run, "--help"], capture_output=True, text=True, timeout=120)
+    assert helped.returncode == 0
+    assert "clce-hf COMMAND" in helped.stdout
+    done = subprocess.run(
+        [*run, "train", "--output_dir", str(tmp_path), *QUICK],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert "Warning" not in done.stderr
+
+
+# ---- data ----
+
+
+def test_a_share_of_the_training_images_is_held_out_by_class(folder):
+    arguments = DataArguments(train_dir=str(folder / "train"), train_val_split=0.2)
+    train_split, held_out = load_splits(arguments, seed=0)
+    assert np.bincount(held_out["labels"]).tolist() == [2, 2, 2, 2]
+    assert np.bincount(train_split["labels"]).tolist() == [8, 8, 8, 8]
+    assert train_split.features["labels"].names == CLASSES
+    again = load_splits(arguments, seed=0)[1]
+    assert again["labels"] == held_out["labels"]
+    assert load_splits(arguments, seed=1)[1]["labels"] != held_out["labels"]
+
+
+def test_fewer_images_on_request(folder):
+    arguments = DataArguments(
+        train_dir=str(folder / "train"),
+        validation_dir=str(folder / "validation"),
+        max_train_samples=7,
+        max_eval_samples=3,
+    )
+    assert [len(split) for split in load_splits(arguments, seed=0)] == [7, 3]
+
+
+def test_a_dataset_with_its_own_column_names(folder, tmp_path):
+    source = datasets.load_dataset("imagefolder", data_dir=str(folder))["train"]
+    names = source.features["label"].names
+    plain = source.cast_column("label", datasets.Value("int64"))
+    plain = plain.map(lambda row: {"species": names[row["label"]]}, remove_columns="label")
+    (tmp_path / "data").mkdir()
+    plain.rename_column("image", "photo").to_parquet(tmp_path / "data" / "train.parquet")
+    arguments = DataArguments(
+        dataset_name=str(tmp_path / "data"), image_column_name="photo", label_column_name="species"
+    )
+    train_split, held_out = load_splits(arguments, seed=0)
+    assert train_split.features["labels"].names == CLASSES
+    assert len(train_split) + len(held_out) == 40
+    assert set(train_split.column_names) == {"image", "labels"}
+
+
+# ---- transforms ----
+
+PROCESSORS = [
+    (ViTImageProcessor(size={"height": 16, "width": 20}), (16, 20)),
+    (
+        BitImageProcessor(
+            size={"shortest_edge": 24},
+            crop_size={"height": 16, "width": 16},
+            image_mean=[0.4, 0.5, 0.6],
+            image_std=[0.2, 0.3, 0.1],
+        ),
+        (16, 16),
+    ),
+    (
+        TimmWrapperImageProcessor(
+            pretrained_cfg={
+                "input_size": [3, 16, 16],
+                "mean": [0.4, 0.5, 0.6],
+                "std": [0.2, 0.3, 0.1],
+                "interpolation": "bicubic",
+                "crop_pct": 0.9,
+            }
+        ),
+        (16, 16),
+    ),
+]
+
+
+@pytest.mark.parametrize(("processor", "size"), PROCESSORS, ids=["vit", "bit", "timm"])
+def test_pixels_have_the_processors_size_and_statistics(processor, size):
+    gray = Image.new("L", (40, 30), 128)
+    rows = {"image": [gray, gray], "labels": [0, 1]}
+    evaluated = evaluation_rows(processor)(rows)
+    torch.testing.assert_close(
+        evaluated["pixel_values"][0],
+        processor(gray.convert("RGB"), return_tensors="pt")["pixel_values"][0],
+    )
+    trained = training_rows(processor)(rows)
+    for made in (evaluated, trained):
+        assert made["labels"] == [0, 1]
+        assert made["pixel_values"][0].shape == (3, *size)
+        assert made["pixel_values"][0].dtype == torch.float32
+    # An even gray stays one under any crop, so the statistics are all that is left.
+    torch.testing.assert_close(
+        trained["pixel_values"][0], evaluated["pixel_values"][0], atol=1e-3, rtol=1e-3
+    )
+
+
+def test_training_crops_and_flips_at_random():
+    torch.manual_seed(0)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
+    transform = training_rows(PROCESSORS[0][0])
+    first, second = transform({"image": [image, image], "labels": [0, 0]})["pixel_values"]
+    assert not torch.equal(first, second)
+
+
+def test_a_processor_that_keeps_proportions_is_refused():
+    processor = BitImageProcessor(size={"shortest_edge": 24}, do_center_crop=False)
+    with pytest.raises(ValueError, match=r"keeps the proportions.*crop_size"):
+        training_rows(processor)
