@@ -41,7 +41,7 @@ class TrainArguments(CLCEConfig):
     save_total_limit: int | None = 1
     logging_strategy: str = "epoch"
     # A transform makes the pixels, and needs the columns that the model does not know.
-    remove_unused_columns: bool | None = False
+    remove_unused_columns: bool = False
     # Pinning without an accelerator is only warned of.
     dataloader_pin_memory: bool = torch.accelerator.is_available()
 

@@ -1,5 +1,7 @@
 """The data set and the model that need no download: scikit-learn's digits and a small ViT."""
 
+from typing import Any
+
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
@@ -24,7 +26,7 @@ def load_digits_splits() -> tuple[Dataset, Dataset]:
         raise ModuleNotFoundError(
             'The bundled digits come with scikit-learn: pip install "clce_hf[demo]".'
         ) from error
-    digits = load_digits()
+    digits: Any = load_digits()
     levels = (digits.images * (255 / 16)).astype(np.uint8)
     features = Features({"image": Image(), "labels": ClassLabel(names=list("0123456789"))})
     dataset = Dataset.from_dict(
@@ -37,6 +39,11 @@ def load_digits_splits() -> tuple[Dataset, Dataset]:
 
 def small_vit(names: list[str]) -> tuple[PreTrainedModel, ViTImageProcessor]:
     """Return an untrained ViT of 0.2 M parameters for the digits, and its image processor."""
+    labels: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
     config = ViTConfig(
         image_size=IMAGE_SIZE,
         patch_size=2,
@@ -44,9 +51,7 @@ def small_vit(names: list[str]) -> tuple[PreTrainedModel, ViTImageProcessor]:
         num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=128,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
+        **labels,
     )
     processor = ViTImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     return ViTForImageClassification(config), processor

@@ -273,7 +273,7 @@ class _ContrastiveSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
         # The saved gradient has no graph of its own: a second derivative would miss it silently.
         if torch.is_grad_enabled():
             raise RuntimeError(
@@ -281,7 +281,7 @@ class _ContrastiveSum(torch.autograd.Function):
                 "without create_graph=True."
             )
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None, None, None, None
+        return gradient * grad_outputs[0], None, None, None, None
 
 
 def _anchor_losses(

@@ -10,6 +10,7 @@ import copy
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from torch import nn
@@ -34,9 +35,10 @@ def load_renamed_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bo
     wanted = {name for name in model.state_dict() if name not in skipped}
     if not saved or wanted <= saved:
         return False
-    translated, report = type(model).from_pretrained(
+    loaded: Any = type(model).from_pretrained(
         folder, config=copy.deepcopy(model.config), dtype="auto", output_loading_info=True
     )
+    translated, report = loaded
     absent = sorted(wanted & set(report["missing_keys"]) | set(report["mismatched_keys"]))
     if absent:
         raise ValueError(

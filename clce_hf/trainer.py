@@ -124,8 +124,8 @@ class CLCETrainer(Trainer):
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if is_new and self._config.layer_decay is not None:
-            model = self.model if model is None else model
-            apply_layer_decay(optimizer, model, self._config.layer_decay)
+            decayed = cast(nn.Module, self.model if model is None else model)
+            apply_layer_decay(optimizer, decayed, self._config.layer_decay)
         return optimizer
 
     # ---- the loss ----

@@ -73,6 +73,7 @@ def _statistics(processor: BaseImageProcessor) -> tuple[list[float], list[float]
     described = getattr(processor, "data_config", None)  # timm's
     if described is not None:
         return list(described["mean"]), list(described["std"])
-    if not getattr(processor, "do_normalize", False):
+    settings = processor.to_dict()
+    if not settings.get("do_normalize"):
         return [0.0] * 3, [1.0] * 3
-    return list(processor.image_mean), list(processor.image_std)
+    return list(settings["image_mean"]), list(settings["image_std"])

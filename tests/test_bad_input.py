@@ -8,7 +8,7 @@ import torch
 from tiny import Images, config, vit
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
 
@@ -147,7 +147,7 @@ def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
     CLCETrainer(model, args, train_dataset=Images()).train()
 
 
-class TwoHeads(type(vit())):
+class TwoHeads(ViTForImageClassification):
     def __init__(self, config):
         super().__init__(config)
         self.second = nn.Linear(config.hidden_size, config.num_labels)

@@ -16,7 +16,7 @@ from transformers import (
 from clce_hf import CLCEConfig
 
 NUM_CLASSES = 4
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -35,7 +35,8 @@ def vit(seed: int = 0, **config: Any) -> PreTrainedModel:
 
 def beit(seed: int = 0, **config: Any) -> PreTrainedModel:
     torch.manual_seed(seed)
-    return BeitForImageClassification(BeitConfig(**{**_SIZES, "drop_path_rate": 0.0, **config}))
+    sizes: dict[str, Any] = {**_SIZES, "drop_path_rate": 0.0, **config}
+    return BeitForImageClassification(BeitConfig(**sizes))
 
 
 class Images(Dataset):

@@ -224,24 +224,24 @@ _TIMM = {
 
 
 def _from_config(model_type: str, model_class: type[PreTrainedModel]) -> PreTrainedModel:
-    options = dict(_CONFIGS[model_type])
-    config = CONFIG_MAPPING[model_type](num_labels=NUM_LABELS, **options)
+    options: dict[str, Any] = {**_CONFIGS[model_type], "num_labels": NUM_LABELS}
+    config: Any = CONFIG_MAPPING[model_type](**options)
     for part in (config, getattr(config, "vision_config", None)):
-        if hasattr(part, "initializer_range"):
+        if part is not None and hasattr(part, "initializer_range"):
             part.initializer_range = 0.1
     return model_class(config)
 
 
 def _from_timm(architecture: str, model_args: dict[str, Any]) -> PreTrainedModel:
-    config = TimmWrapperConfig(
-        architecture=architecture, num_labels=NUM_LABELS, model_args=model_args
-    )
+    options: dict[str, Any] = {"num_labels": NUM_LABELS, "model_args": model_args}
+    config = TimmWrapperConfig(architecture=architecture, **options)
     return TimmWrapperForImageClassification(config)
 
 
 def _all() -> dict[str, TinyModel]:
     models = {}
-    for config_class, mapped in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.items():
+    mapping: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    for config_class, mapped in mapping.items():
         model_type = config_class.model_type
         if model_type not in _CONFIGS:
             continue
