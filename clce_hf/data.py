@@ -1,6 +1,7 @@
 """Load an image classification data set from the Hub or from folders of images."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, load_dataset
 
@@ -68,12 +69,7 @@ def load_splits(
         OSError: if the data set cannot be had.
     """
     if arguments.dataset_name is not None:
-        splits = load_dataset(
-            arguments.dataset_name,
-            arguments.dataset_config_name,
-            cache_dir=cache_dir,
-            token=token,
-        )
+        splits = _from_hub(arguments, cache_dir, token)
     else:
         folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
         files = {split: f"{folder}/**" for split, folder in folders.items() if folder}
@@ -91,6 +87,22 @@ def load_splits(
         _at_most(splits["train"], arguments.max_train_samples, seed),
         _at_most(splits[held_out], arguments.max_eval_samples, seed),
     )
+
+
+def _from_hub(arguments: DataArguments, cache_dir: str | None, token: str | None) -> Any:
+    try:
+        return load_dataset(
+            str(arguments.dataset_name),
+            arguments.dataset_config_name,
+            cache_dir=cache_dir,
+            token=token,
+        )
+    except OSError as error:
+        raise OSError(
+            f"The data set {arguments.dataset_name!r} could not be loaded: {error}\nIf it is gated "
+            "or private, ask for access on its page, then log in with `hf auth login` or pass "
+            "--token."
+        ) from error
 
 
 def _standard_columns(dataset: Dataset, arguments: DataArguments) -> Dataset:

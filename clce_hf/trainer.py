@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 from transformers.loss.loss_utils import fixed_cross_entropy
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from clce_hf.checks import (
     FROZEN_BACKBONE,
@@ -23,7 +23,7 @@ from clce_hf.checks import (
 from clce_hf.config import CLCEConfig, add_defaults
 from clce_hf.embedding import EmbeddingCapture, logits_of
 from clce_hf.layer_decay import apply_layer_decay
-from clce_hf.loss import count_positives, label_aware_contrastive_loss
+from clce_hf.loss import IGNORE_INDEX, count_positives, label_aware_contrastive_loss
 from clce_hf.projection import (
     attach_projection,
     load_projection,
@@ -158,8 +158,8 @@ class CLCETrainer(Trainer):
         loss = self._cross_entropy(outputs, logits, labels, num_items_in_batch)
         if model.training:
             loss = self._training_loss(loss, embeddings, labels, num_items_in_batch)
-        elif embeddings is not None:
-            self._observe_evaluation(embeddings, labels)
+        else:
+            self._observe_evaluation(loss, embeddings, labels)
         if not return_outputs:
             return loss
         # Trainer takes the first of a tuple for the loss, as models return it when given labels.
@@ -243,10 +243,15 @@ class CLCETrainer(Trainer):
 
     # ---- evaluating and logging ----
 
-    def _observe_evaluation(self, embeddings: Tensor, labels: Tensor) -> None:
-        num_anchors = (count_positives(labels) > 0).sum()
-        contrastive = self._contrastive(embeddings, labels)
-        self._eval_means.add(num_anchors, contrastive_loss=contrastive * num_anchors)
+    def _observe_evaluation(
+        self, cross_entropy: Tensor, embeddings: Tensor | None, labels: Tensor
+    ) -> None:
+        num_labels = (labels != IGNORE_INDEX).sum()
+        self._eval_means.add(num_labels, loss=cross_entropy * num_labels)
+        if embeddings is not None:
+            num_anchors = (count_positives(labels) > 0).sum()
+            contrastive = self._contrastive(embeddings, labels)
+            self._eval_means.add(num_anchors, contrastive_loss=contrastive * num_anchors)
 
     def evaluation_loop(
         self,
@@ -266,7 +271,11 @@ class CLCETrainer(Trainer):
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
         metrics = cast(dict[str, float], output.metrics)
-        for name, mean in self._eval_means.drain(self.accelerator).items():
+        means = self._eval_means.drain(self.accelerator)
+        # Trainer lets a short last batch count for a whole one where it cannot know the length.
+        if has_length(dataloader.dataset):
+            means.pop("loss", None)
+        for name, mean in means.items():
             metrics[f"{metric_key_prefix}_{name}"] = mean
         return output
 

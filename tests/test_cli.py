@@ -162,6 +162,7 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
         (["train", "nothing.yaml"], "the config file cannot be read"),
         (["tarin"], "there is no command 'tarin'"),
         (["train", "--dataset_name", "no/such-data"], "no/such-data"),
+        (["train", "--dataset_name", "no/such-data"], "hf auth login"),
         (["train", "--model_name_or_path", "no/such-model"], "no/such-model"),
         (["train", "--model_name_or_path", "no/such-model"], "hf auth login"),
         (["train", "--model_type", "vit"], "--model_type needs --image_processor_name"),

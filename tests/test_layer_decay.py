@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from tiny import Images, beit, config, logged, vit
 from torch import nn
@@ -45,7 +46,6 @@ def test_stages_are_counted_block_by_block():
 
 
 def test_timm_models_are_counted_too():
-    timm = pytest.importorskip("timm")
     model = timm.create_model("test_vit", num_classes=3)
     scales = scales_by_name(model)
     depth = len(model.blocks)

@@ -1,6 +1,7 @@
 import copy
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from tiny import (
@@ -13,10 +14,12 @@ from tiny import (
     vit,
 )
 from torch.nn import functional as F
+from torch.utils.data import IterableDataset
 from transformers import (
     AutoModelForImageClassification,
     EarlyStoppingCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     ViTForImageClassification,
 )
@@ -250,6 +253,31 @@ def test_evaluation_loss_is_the_cross_entropy_of_all_images(tmp_path, build, bat
     assert ("eval_contrastive_loss" in metrics) == (batch_size > 1)
 
 
+class Stream(IterableDataset):
+    """The same images, without a length."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __iter__(self):
+        yield from (self.images[i] for i in range(len(self.images)))
+
+
+def test_a_stream_is_evaluated_as_the_data_set_that_it_streams(tmp_path):
+    model, images = vit(), Images(29)
+    args = config(tmp_path, per_device_eval_batch_size=8)
+    metrics = CLCETrainer(model, args).evaluate(images)
+    streamed = CLCETrainer(model, args).evaluate(Stream(images))
+    for name in ("eval_loss", "eval_contrastive_loss"):
+        assert streamed[name] == pytest.approx(metrics[name], rel=1e-5)
+
+
+def test_a_stream_is_trained_on(tmp_path):
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=Stream(Images(64)))
+    trainer.train()
+    assert len(logged(trainer, "contrastive_loss")) == 3
+
+
 def test_evaluation_contrasts_each_batch(tmp_path):
     model, images = vit(), Images(16)
     args = config(tmp_path, per_device_eval_batch_size=16)
@@ -407,6 +435,52 @@ def test_model_init_gives_a_fresh_model_each_time(tmp_path):
     assert trainer.model is built[-1]
     assert len(built) == 3
     assert hasattr(built[-1], "projection_head")
+
+
+class TooLarge(ViTForImageClassification):
+    """Runs out of memory above four images, in the words of a GPU."""
+
+    def forward(self, pixel_values=None, labels=None):
+        if self.training and len(pixel_values) > 4:
+            raise RuntimeError("CUDA out of memory.")
+        return super().forward(pixel_values=pixel_values, labels=labels)
+
+
+def test_the_batch_size_is_found(tmp_path):
+    model = vit()
+    model.__class__ = TooLarge
+    args = config(tmp_path, auto_find_batch_size=True, projection_dim=8)
+    trainer = CLCETrainer(model, args, train_dataset=Images())
+    trainer.train()
+    assert trainer._train_batch_size == 4
+    assert len(logged(trainer, "contrastive_loss")) == 3
+
+
+def test_hyperparameters_are_searched(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trainer = CLCETrainer(
+        args=config(tmp_path, eval_strategy="steps", eval_steps=3, max_steps=3),
+        model_init=lambda: vit(),
+        train_dataset=Images(),
+        eval_dataset=Images(16, seed=1),
+    )
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            seen.append((args.contrastive_weight, bool(logged(trainer, "contrastive_loss"))))
+
+    trainer.add_callback(Watch())
+    weights = iter([0.0, 0.7, 0.0, 0.2])
+    trainer.hyperparameter_search(
+        hp_space=lambda trial: {
+            "contrastive_weight": trial.suggest_float("w", *[next(weights)] * 2)
+        },
+        compute_objective=lambda metrics: metrics["eval_loss"],
+        n_trials=4,
+        backend="optuna",
+    )
+    assert seen == [(0.0, False), (0.7, True), (0.0, False), (0.2, True)]
 
 
 def test_callbacks_and_the_best_model(tmp_path):
