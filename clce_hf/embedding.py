@@ -70,6 +70,7 @@ class EmbeddingCapture:
         self.name, self.layer = find_classification_layer(model, embedding_module)
         self.projection: nn.Module | None = None
         self._is_checked = embedding_module is not None
+        self._is_running = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
         self._hooks = [self.layer.register_forward_hook(self._keep, with_kwargs=True)]
@@ -84,13 +85,22 @@ class EmbeddingCapture:
         for hook in self._hooks:
             hook.remove()
 
-    def split(self, returned: Any) -> tuple[Any, Tensor]:
-        """Separate what the model returned into its outputs and the embeddings, shape (n, d or k).
+    def run(self, wrapped: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor]:
+        """Run the model, and return its outputs and the embeddings, shape (n, d or k).
+
+        Args:
+            wrapped: the model as it is called in training, wrapped for DDP, compiled or bare.
+            inputs: its keyword arguments.
 
         Raises:
             ValueError: if the layer did not run, or, at the first call, if what it returned is not
                 the model's logits.
         """
+        self._is_running = True
+        try:
+            returned = wrapped(**inputs)
+        finally:
+            self._is_running = False
         pooled, produced = self._input, self._output
         self._input = self._output = None
         if pooled is None or produced is None:
@@ -114,8 +124,10 @@ class EmbeddingCapture:
 
     @torch.compiler.disable  # runs after the compiled forward pass, on what that pass kept
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
-        # Predictions hold what the model returns in evaluation mode, so nothing is added there.
-        if self.projection is None or self._input is None or not module.training:
+        # Whoever else calls the model gets what it returns.
+        if not (
+            self._is_running and module.training and self.projection and self._input is not None
+        ):
             return None
         return outputs, self.projection(self._one_vector_each(self._input))
 

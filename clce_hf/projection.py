@@ -25,6 +25,7 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, embedding_dim: int, projection_dim: int, seed: int = 0) -> None:
         super().__init__()
+        self.sizes = (embedding_dim, projection_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.hidden = nn.Linear(embedding_dim, embedding_dim)
@@ -41,8 +42,9 @@ def attach_projection(
 ) -> ProjectionHead:
     """Make a head for what enters the layer a child of the model, and return it.
 
-    A child, for the optimizer, the device and DDP to see it; the model's own `save_pretrained`
-    leaves it out.
+    One of that size that is there already, from an earlier stage of training, is kept. It is a
+    child for the optimizer, the device and DDP to see it; the model's own `save_pretrained` leaves
+    it out.
 
     Raises:
         ValueError: if the layer does not tell the size of its input.
@@ -54,6 +56,9 @@ def attach_projection(
             f"{type(layer).__name__} does not tell: name a linear layer with embedding_module, or "
             "leave projection_dim out."
         )
+    present = getattr(model, PROJECTION_NAME, None)
+    if isinstance(present, ProjectionHead) and present.sizes == (size, projection_dim):
+        return present
     head = ProjectionHead(size, projection_dim, seed).to(next(layer.parameters()).device)
     setattr(model, PROJECTION_NAME, head)
     names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}

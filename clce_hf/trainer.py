@@ -95,11 +95,10 @@ class CLCETrainer(Trainer):
         self._train_means.reset()
         self._batches_seen = 0
         self._without_positive = torch.tensor(0.0, device=self.args.device)
-        wanted = self._config.contrastive_weight > 0
-        if self._capture is not None and not (wanted and self._capture.model is model):
+        if self._capture is not None:
             self._capture.remove()
             self._capture = None
-        if wanted and self._capture is None:
+        if self._config.contrastive_weight > 0:
             self._capture = EmbeddingCapture(model, self._config.embedding_module)
             if self._config.projection_dim is None:
                 check_trains_below(model, self._capture.layer)
@@ -150,9 +149,10 @@ class CLCETrainer(Trainer):
             FloatingPointError: in training, if a term is not finite.
         """
         inputs, labels = self._split_labels(inputs)
-        outputs, embeddings = model(**inputs), None
-        if self._capture is not None:
-            outputs, embeddings = self._capture.split(outputs)
+        if self._capture is None:
+            outputs, embeddings = model(**inputs), None
+        else:
+            outputs, embeddings = self._capture.run(model, inputs)
         logits = logits_of(outputs)
         labels = class_labels(labels, logits)
         loss = self._cross_entropy(outputs, logits, labels, num_items_in_batch)

@@ -437,6 +437,21 @@ def test_model_init_gives_a_fresh_model_each_time(tmp_path):
     assert hasattr(built[-1], "projection_head")
 
 
+def test_a_second_trainer_goes_on_with_the_model_and_its_head(tmp_path):
+    model = vit()
+    first = train(CLCETrainer, model, config(tmp_path, projection_dim=8))
+    head = model.projection_head
+    second = train(CLCETrainer, model, config(tmp_path, projection_dim=8))
+    assert model.projection_head is head
+    assert logged(second, "loss")[0] < logged(first, "loss")[0]
+    first.train()
+    assert "eval_contrastive_loss" in first.evaluate(Images(16))
+    outputs = model.train()(Images(2).pixel_values)
+    assert outputs.keys() == {"logits"}
+    train(CLCETrainer, model, config(tmp_path, projection_dim=4))
+    assert model.projection_head.output.out_features == 4
+
+
 class TooLarge(ViTForImageClassification):
     """Runs out of memory above four images, in the words of a GPU."""
 
