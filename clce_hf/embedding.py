@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PROJECTION_NAME = "projection_head"
+"""Name of a projection head as a submodule of the model that it is trained with."""
+
 _HOW_TO_NAME_IT = "Name it with embedding_module, for example embedding_module='classifier'."
 
 
@@ -168,6 +171,8 @@ def _candidates(model: nn.Module) -> list[str]:
         if outputs is None and getattr(module, "kernel_size", None) == (1, 1):
             outputs = getattr(module, "out_channels", None)
         inside = bool(names) and name.startswith(f"{names[-1]}.")
+        # Of an earlier trainer's, which may have as many outputs as there are labels.
+        inside = inside or name.startswith(PROJECTION_NAME)
         if outputs is not None and num_labels in (None, outputs) and not inside:
             names.append(name)
     return names

@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from clce_hf.embedding import PROJECTION_NAME
+
 PROJECTION_FILE = "projection_head.safetensors"
-PROJECTION_NAME = "projection_head"
-"""Name of the head as a submodule of the model that it is trained with."""
 
 
 class ProjectionHead(nn.Module):

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
+from clce_hf.embedding import _candidates, find_classification_layer
 
 
 class Stream(IterableDataset):
@@ -145,6 +146,14 @@ def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
         trainer.train()
     args = config(tmp_path, embedding_module="classifier")
     CLCETrainer(model, args, train_dataset=Images()).train()
+
+
+def test_a_backbone_layer_of_the_heads_size_is_not_taken_for_it(tmp_path):
+    model = vit(num_labels=48)  # as wide as the MLP of its blocks
+    trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images(num_classes=2))
+    assert "layers.0.mlp" in " ".join(_candidates(model))
+    trainer.train()
+    assert find_classification_layer(model)[0] == "classifier"
 
 
 class TwoHeads(ViTForImageClassification):
