@@ -93,7 +93,14 @@ def test_cross_entropy_gradients_do_not_depend_on_accumulation(tmp_path, build):
         assert largest_relative_difference(gradients[0], stock) == 0.0
 
 
-@pytest.mark.parametrize("build", [vit, beit])
+def counting_nothing():
+    """A model like timm's, for which Trainer does not count the labels of a step."""
+    model = vit()
+    model.accepts_loss_kwargs = False
+    return model
+
+
+@pytest.mark.parametrize("build", [vit, beit, counting_nothing])
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (2, 4), (3, 3)])
 def test_accumulated_gradients_are_those_of_the_written_out_loss(tmp_path, build, sizes):
     size, steps = sizes
@@ -417,6 +424,17 @@ def test_projection_head_trains_and_stays_out_of_the_global_generator(tmp_path):
     assert other.model.projection_head is not None
     torch.manual_seed(5)
     assert torch.rand(1) == expected
+
+
+def test_the_seed_alone_decides_the_projection_head(tmp_path):
+    heads = []
+    for seed in (0, 0, 1):
+        model = vit(seed=len(heads))
+        CLCETrainer(model, config(tmp_path, projection_dim=8, seed=seed))
+        torch.rand(3)
+        heads.append(model.projection_head.output.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
 
 
 def test_model_init_gives_a_fresh_model_each_time(tmp_path):
