@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test check bench clean
 
 demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
-	$(VENV)/bin/clce-hf demo
+	$(VENV)/bin/clce-hf demo $(DEMO_FLAGS)
 
 test: $(INSTALLED)  ## run the tests
 	$(PYTHON) -m pytest

@@ -229,14 +229,14 @@ def test_a_timm_checkpoint(folder, tmp_path):
 
 def test_the_module_runs_as_a_program(tmp_path):
     run = [sys.executable, "-m", "clce_hf"]
-    helped = subprocess.run([*run, "--help"], capture_output=True, text=True, timeout=120)
+    helped = subprocess.run([*run, "--help"], capture_output=True, text=True, timeout=600)
     assert helped.returncode == 0
     assert "clce-hf COMMAND" in helped.stdout
     done = subprocess.run(
         [*run, "train", "--output_dir", str(tmp_path), *QUICK],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
