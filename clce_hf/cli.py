@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,13 +21,15 @@ from clce_hf.data import DataArguments
 from clce_hf.finetune import FinetuneError, ModelArguments, Outcome, finetune, is_digits
 
 USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
+       clce-hf --version
 
 commands:
   train   fine-tune an image classifier with CLCE; with no data set and no model named, train a
           small ViT on scikit-learn's digits
   demo    train on the digits with cross-entropy and with CLCE, and compare
 
-clce-hf train --help lists the flags. A config file holds flags by name; flags beside it win."""
+clce-hf train --help lists the flags. A config file holds flags by name; flags beside it win.
+It trains, evaluates and saves; --do_train false evaluates alone."""
 
 
 @dataclass
@@ -78,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _demo(rest)
     elif command in ("-h", "--help"):
         print(USAGE)
+    elif command == "--version":
+        print(f"clce-hf {version('clce_hf')}")
     else:
         sys.exit(f"{USAGE}\n\nclce-hf: error: there is no command {command!r}")
 
@@ -150,12 +155,16 @@ def _demo(argv: Sequence[str]) -> None:
     rows = []
     for name, weight in (("cross-entropy", 0.0), ("CLCE", None)):
         model, data, args = parse(argv)
+        if not (args.do_train and args.do_eval):
+            sys.exit("clce-hf: error: demo trains and evaluates: leave do_train and do_eval out")
         if weight is not None:
             args.contrastive_weight = weight
         with tempfile.TemporaryDirectory() as folder:
             args.output_dir = folder
             outcome = _run((model, data, args))
         rows.append((name, outcome))
+    if not PartialState().is_main_process:
+        return
     print(f"\n{'loss':14}{'accuracy':>9}{'cross-entropy':>15}{'seconds':>9}")
     for name, outcome in rows:
         metrics = outcome.metrics

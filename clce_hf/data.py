@@ -1,9 +1,11 @@
 """Load an image classification data set from the Hub or from folders of images."""
 
+import glob
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Image, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset
 
 
 @dataclass
@@ -48,6 +50,10 @@ class DataArguments:
             raise ValueError("Give either dataset_name or train_dir and validation_dir, not both.")
         if self.validation_dir is not None and self.train_dir is None:
             raise ValueError("validation_dir needs train_dir, whose classes it shares.")
+        for name in ("max_train_samples", "max_eval_samples"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be positive, got {size}.")
 
 
 def load_splits(
@@ -65,27 +71,23 @@ def load_splits(
         token: for private and gated data sets; None for the one that is logged in.
 
     Raises:
-        ValueError: if a column is missing, or the split cannot be made.
-        OSError: if the data set cannot be had.
+        ValueError: if a column is missing, a class is only evaluated on, or the split cannot be
+            made.
+        OSError: if the data set or a folder cannot be had.
     """
     if arguments.dataset_name is not None:
         splits = _from_hub(arguments, cache_dir, token)
     else:
-        folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
-        files = {split: f"{folder}/**" for split, folder in folders.items() if folder}
-        splits = load_dataset("imagefolder", data_files=files, cache_dir=cache_dir)
+        splits = _from_folders(arguments, cache_dir)
     if not isinstance(splits, DatasetDict) or "train" not in splits:
         raise ValueError(f"The data set has no split named 'train', but {list(splits)}.")
-    splits = DatasetDict({name: _standard_columns(splits[name], arguments) for name in splits})
     held_out = next((name for name in ("validation", "test") if name in splits), None)
-    if held_out is None:
-        splits = splits["train"].train_test_split(
-            arguments.train_val_split, seed=seed, stratify_by_column="labels"
-        )
-        held_out = "test"
+    used = ["train"] if held_out is None else ["train", held_out]
+    parts = _class_ids([_standard_columns(splits[name], arguments) for name in used], arguments)
+    train, evaluated = parts if held_out else _split(parts[0], arguments.train_val_split, seed)
     return (
-        _at_most(splits["train"], arguments.max_train_samples, seed),
-        _at_most(splits[held_out], arguments.max_eval_samples, seed),
+        _at_most(train, arguments.max_train_samples, seed),
+        _at_most(evaluated, arguments.max_eval_samples, seed),
     )
 
 
@@ -97,7 +99,7 @@ def _from_hub(arguments: DataArguments, cache_dir: str | None, token: str | None
             cache_dir=cache_dir,
             token=token,
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
         raise OSError(
             f"The data set {arguments.dataset_name!r} could not be loaded: {error}\nIf it is gated "
             "or private, ask for access on its page, then log in with `hf auth login` or pass "
@@ -105,8 +107,24 @@ def _from_hub(arguments: DataArguments, cache_dir: str | None, token: str | None
         ) from error
 
 
+def _from_folders(arguments: DataArguments, cache_dir: str | None) -> Any:
+    folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
+    files = {}
+    for split, folder in folders.items():
+        if folder is None:
+            continue
+        if not Path(folder).is_dir():
+            raise OSError(f"There is no folder {folder!r}.")
+        if not any(file.is_file() for file in Path(folder).rglob("*")):
+            raise OSError(f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg.")
+        # The pattern must not read brackets in the folder's name, nor a slash at its end.
+        files[split] = f"{glob.escape(str(Path(folder)))}/**"
+    # By default labels are left out where the two folders lie at different depths.
+    return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
+
+
 def _standard_columns(dataset: Dataset, arguments: DataArguments) -> Dataset:
-    """Keep the images and labels alone, under one pair of names, the labels as class ids."""
+    """Keep the images and labels alone, under one pair of names."""
     columns = {
         "image_column_name": (arguments.image_column_name, "image"),
         "label_column_name": (arguments.label_column_name, "labels"),
@@ -121,9 +139,47 @@ def _standard_columns(dataset: Dataset, arguments: DataArguments) -> Dataset:
     dataset = dataset.rename_columns({name: new for name, new in columns.values() if name != new})
     if not isinstance(dataset.features["image"], Image):
         dataset = dataset.cast_column("image", Image())
-    if not isinstance(dataset.features["labels"], ClassLabel):
-        dataset = dataset.class_encode_column("labels")
     return dataset
+
+
+def _class_ids(parts: list[Dataset], arguments: DataArguments) -> list[Dataset]:
+    """Turn labels into ids of the classes of the first part, the training images.
+
+    Encoding each part by its own classes would number them differently where one lacks a class.
+    """
+    feature = parts[0].features["labels"]
+    if isinstance(feature, ClassLabel):
+        return parts
+    flag = f"--label_column_name {arguments.label_column_name}"
+    if not isinstance(feature, Value):
+        raise ValueError(f"{flag}: one class an image is needed, but the column holds {feature}.")
+    classes = [part.unique("labels") for part in parts]
+    if any(None in found for found in classes):
+        raise ValueError(f"{flag}: some images have no label.")
+    if unseen := {value for found in classes for value in found} - set(classes[0]):
+        raise ValueError(
+            f"{flag}: the images to evaluate on have classes that are not trained: "
+            f"{', '.join(sorted(map(str, unseen)))}."
+        )
+    ids = {value: i for i, value in enumerate(sorted(classes[0]))}
+    encoded = ClassLabel(names=[str(value) for value in ids])
+    return [
+        part.select_columns("image").add_column(
+            "labels", [ids[value] for value in part["labels"]], feature=encoded
+        )
+        for part in parts
+    ]
+
+
+def _split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    try:
+        parts = dataset.train_test_split(share, seed=seed, stratify_by_column="labels")
+    except ValueError as error:
+        raise ValueError(
+            f"No share of {share} can be held out by class: {error} Give every class two images or "
+            "more, change --train_val_split, or give --validation_dir."
+        ) from error
+    return parts["train"], parts["test"]
 
 
 def _at_most(dataset: Dataset, size: int | None, seed: int) -> Dataset:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import (
     AutoConfig,
@@ -11,6 +12,7 @@ from transformers import (
     set_seed,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from clce_hf.accuracy import compute_accuracy
 from clce_hf.config import CLCEConfig
@@ -75,6 +77,7 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
     Raises:
         FinetuneError: if the data or the model cannot be loaded or do not fit each other.
     """
+    _check_checkpoint(args.resume_from_checkpoint)
     set_seed(args.seed)
     trainer = _make_trainer(model_arguments, data, args)
     start = time.perf_counter()
@@ -93,19 +96,26 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
     return Outcome(metrics, seconds)
 
 
+def _check_checkpoint(folder: str | None) -> None:
+    if folder is not None and not Path(folder).is_dir():
+        raise FinetuneError(f"--resume_from_checkpoint: there is no folder {folder!r}.")
+
+
 def _make_trainer(
     model_arguments: ModelArguments, data: DataArguments, args: CLCEConfig
 ) -> CLCETrainer:
-    digits = is_digits(model_arguments, data)
+    digits = not (data.dataset_name or data.train_dir)
     try:
-        if data.dataset_name or data.train_dir:
+        if not digits:
+            _check_is_named(model_arguments)
             train, held_out = load_splits(
                 data, args.seed, model_arguments.cache_dir, model_arguments.token
             )
         else:
             train, held_out = load_digits_splits()
         names = train.features["labels"].names
-        model, processor = small_vit(names) if digits else _load(model_arguments, names)
+        small = is_digits(model_arguments, data)
+        model, processor = small_vit(names) if small else _load(model_arguments, names)
         # Digits are no longer themselves when they are flipped or cropped.
         train_rows = evaluation_rows(processor) if digits else training_rows(processor)
         return CLCETrainer(
@@ -120,16 +130,26 @@ def _make_trainer(
         raise FinetuneError(str(error)) from error
 
 
+def _check_is_named(arguments: ModelArguments) -> None:
+    if not arguments.model_name_or_path and arguments.model_type is None:
+        raise ValueError(
+            "A data set needs a model: give --model_name_or_path, for example "
+            "google/vit-base-patch16-224-in21k."
+        )
+    if arguments.model_type is not None and not arguments.model_name_or_path:
+        known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+        if arguments.model_type not in known:
+            raise ValueError(
+                f"--model_type {arguments.model_type}: Transformers classifies images with "
+                f"{', '.join(known)}."
+            )
+
+
 def _load(
     arguments: ModelArguments, names: list[str]
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Load the model with a head for these classes, and its image processor."""
     name = arguments.model_name_or_path or None
-    if name is None and arguments.model_type is None:
-        raise ValueError(
-            "A data set needs a model: give --model_name_or_path, for example "
-            "google/vit-base-patch16-224-in21k."
-        )
     shared = {
         "cache_dir": arguments.cache_dir,
         "revision": arguments.model_revision,

@@ -29,25 +29,23 @@ def evaluation_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
 def training_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
     """Return a data set transform with random crops and flips, at the processor's size.
 
-    It maps the same columns as `evaluation_rows`, with the processor's mean and deviation.
+    It maps the same columns as `evaluation_rows`. What the processor does beside resizing and
+    cropping is left to it: some reverse the channels, or normalize twice.
 
     Raises:
         ValueError: if the processor does not make images of one size.
     """
-    mean, std = _statistics(processor)
     augment = v2.Compose(
         [
             v2.RandomResizedCrop(_output_size(processor), antialias=True),
             v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(mean, std),
         ]
     )
+    to_pixels = _without_geometry(processor)
 
     def transform(rows: Rows) -> Rows:
-        pixels = [augment(image.convert("RGB")) for image in rows["image"]]
-        return {"pixel_values": pixels, "labels": rows["labels"]}
+        images = [augment(image.convert("RGB")) for image in rows["image"]]
+        return {"pixel_values": to_pixels(images), "labels": rows["labels"]}
 
     return transform
 
@@ -69,11 +67,19 @@ def _output_size(processor: BaseImageProcessor) -> tuple[int, int]:
     return sizes.pop()
 
 
-def _statistics(processor: BaseImageProcessor) -> tuple[list[float], list[float]]:
-    described = getattr(processor, "data_config", None)  # timm's
+def _without_geometry(processor: BaseImageProcessor) -> Callable[[list[Any]], list[torch.Tensor]]:
+    """Return what the processor does to images that have its output size already."""
+    described = getattr(processor, "data_config", None)  # timm's, which cannot leave steps out
     if described is not None:
-        return list(described["mean"]), list(described["std"])
-    settings = processor.to_dict()
-    if not settings.get("do_normalize"):
-        return [0.0] * 3, [1.0] * 3
-    return list(settings["image_mean"]), list(settings["image_std"])
+        steps = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(described["mean"]), list(described["std"])),
+            ]
+        )
+        return lambda images: [steps(image) for image in images]
+    switches: dict[str, Any] = {
+        name: False for name in ("do_resize", "do_center_crop") if hasattr(processor, name)
+    }
+    return lambda images: list(processor(images, return_tensors="pt", **switches)["pixel_values"])

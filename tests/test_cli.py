@@ -28,6 +28,7 @@ from clce_hf.transforms import evaluation_rows, training_rows
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 QUICK = ["--max_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
+NO_MODEL = ["--model_name_or_path", "no/such-model"]
 SMALL = ["--per_device_train_batch_size", "8", *QUICK]
 
 
@@ -77,6 +78,22 @@ def test_digits_need_nothing(tmp_path, capsys):
     assert metrics["eval_contrastive_loss"] > 0
     classify = pipeline("image-classification", model=str(tmp_path), device="cpu")
     assert classify(load_digits_splits()[1][0]["image"])[0]["label"] in set("0123456789")
+
+
+def test_a_model_alone_learns_the_digits_unflipped(checkpoint, tmp_path, monkeypatch):
+    def no_augmentation(processor):
+        raise AssertionError("digits are no longer themselves when flipped")
+
+    monkeypatch.setattr("clce_hf.finetune.training_rows", no_augmentation)
+    model = ["--model_name_or_path", checkpoint, "--ignore_mismatched_sizes"]
+    main(["train", *model, "--output_dir", str(tmp_path), *SMALL])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert list(config["label2id"]) == list("0123456789")
+
+
+def test_the_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("clce-hf 0.")
 
 
 def test_the_digits_are_always_the_same():
@@ -161,8 +178,14 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
         (["train", "--dataset_name", "x", "--train_dir", "y"], "either dataset_name or train_dir"),
         (["train", "nothing.yaml"], "the config file cannot be read"),
         (["tarin"], "there is no command 'tarin'"),
-        (["train", "--dataset_name", "no/such-data"], "no/such-data"),
-        (["train", "--dataset_name", "no/such-data"], "hf auth login"),
+        (["train", "--dataset_name", "no/such-data"], "give --model_name_or_path"),
+        (["train", "--dataset_name", "no/such-data", *NO_MODEL], "no/such-data"),
+        (["train", "--dataset_name", "no/such-data", *NO_MODEL], "hf auth login"),
+        (["train", "--train_dir", "no/folder", *NO_MODEL], "no folder 'no/folder'"),
+        (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type bert"),
+        (["train", "--resume_from_checkpoint", "none"], "no folder 'none'"),
+        (["train", "--max_train_samples", "0"], "max_train_samples must be positive"),
+        (["demo", "--do_eval", "false"], "demo trains and evaluates"),
         (["train", "--model_name_or_path", "no/such-model"], "no/such-model"),
         (["train", "--model_name_or_path", "no/such-model"], "hf auth login"),
         (["train", "--model_type", "vit"], "--model_type needs --image_processor_name"),
