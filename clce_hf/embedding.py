@@ -170,9 +170,8 @@ def _candidates(model: nn.Module) -> list[str]:
         outputs = getattr(module, "out_features", None)
         if outputs is None and getattr(module, "kernel_size", None) == (1, 1):
             outputs = getattr(module, "out_channels", None)
-        inside = bool(names) and name.startswith(f"{names[-1]}.")
-        # Of an earlier trainer's, which may have as many outputs as there are labels.
-        inside = inside or name.startswith(PROJECTION_NAME)
-        if outputs is not None and num_labels in (None, outputs) and not inside:
+        # A projection head of an earlier trainer may have as many outputs as there are labels.
+        skipped = (PROJECTION_NAME, *(f"{found}." for found in names[-1:]))
+        if outputs is not None and num_labels in (None, outputs) and not name.startswith(skipped):
             names.append(name)
     return names

@@ -1,13 +1,7 @@
 """Weighted means of scalars, kept on the device until they are asked for."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from accelerate import Accelerator
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 class RunningMeans:

@@ -3,47 +3,23 @@ import re
 import subprocess
 import sys
 
-import datasets
 import numpy as np
 import pytest
-import torch
 import yaml
-from PIL import Image
-from tiny import vit
+from tiny import CLASSES, vit
 from transformers import (
-    BitImageProcessor,
     TimmWrapperConfig,
     TimmWrapperForImageClassification,
     ViTImageProcessor,
     pipeline,
 )
-from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
-    TimmWrapperImageProcessor,
-)
 
 from clce_hf.cli import main, parse
-from clce_hf.data import DataArguments, load_splits
 from clce_hf.digits import load_digits_splits
-from clce_hf.transforms import evaluation_rows, training_rows
 
-CLASSES = ["ant", "bee", "cat", "dog"]
 QUICK = ["--max_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
 NO_MODEL = ["--model_name_or_path", "no/such-model"]
 SMALL = ["--per_device_train_batch_size", "8", *QUICK]
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """40 training and 20 validation images in four classes, told apart by their brightness."""
-    root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 10), ("validation", 5)):
-        for i, name in enumerate(CLASSES):
-            (root / split / name).mkdir(parents=True)
-            for j in range(count):
-                noise = generator.integers(0, 40, (20, 24, 3)) + 50 * i
-                Image.fromarray(noise.astype(np.uint8)).save(root / split / name / f"{j}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -264,105 +240,3 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert "Warning" not in done.stderr
-
-
-# ---- data ----
-
-
-def test_a_share_of_the_training_images_is_held_out_by_class(folder):
-    arguments = DataArguments(train_dir=str(folder / "train"), train_val_split=0.2)
-    train_split, held_out = load_splits(arguments, seed=0)
-    assert np.bincount(held_out["labels"]).tolist() == [2, 2, 2, 2]
-    assert np.bincount(train_split["labels"]).tolist() == [8, 8, 8, 8]
-    assert train_split.features["labels"].names == CLASSES
-    again = load_splits(arguments, seed=0)[1]
-    assert again["labels"] == held_out["labels"]
-    assert load_splits(arguments, seed=1)[1]["labels"] != held_out["labels"]
-
-
-def test_fewer_images_on_request(folder):
-    arguments = DataArguments(
-        train_dir=str(folder / "train"),
-        validation_dir=str(folder / "validation"),
-        max_train_samples=7,
-        max_eval_samples=3,
-    )
-    assert [len(split) for split in load_splits(arguments, seed=0)] == [7, 3]
-
-
-def test_a_dataset_with_its_own_column_names(folder, tmp_path):
-    source = datasets.load_dataset("imagefolder", data_dir=str(folder))["train"]
-    names = source.features["label"].names
-    plain = source.cast_column("label", datasets.Value("int64"))
-    plain = plain.map(lambda row: {"species": names[row["label"]]}, remove_columns="label")
-    (tmp_path / "data").mkdir()
-    plain.rename_column("image", "photo").to_parquet(tmp_path / "data" / "train.parquet")
-    arguments = DataArguments(
-        dataset_name=str(tmp_path / "data"), image_column_name="photo", label_column_name="species"
-    )
-    train_split, held_out = load_splits(arguments, seed=0)
-    assert train_split.features["labels"].names == CLASSES
-    assert len(train_split) + len(held_out) == 40
-    assert set(train_split.column_names) == {"image", "labels"}
-
-
-# ---- transforms ----
-
-PROCESSORS = [
-    (ViTImageProcessor(size={"height": 16, "width": 20}), (16, 20)),
-    (
-        BitImageProcessor(
-            size={"shortest_edge": 24},
-            crop_size={"height": 16, "width": 16},
-            image_mean=[0.4, 0.5, 0.6],
-            image_std=[0.2, 0.3, 0.1],
-        ),
-        (16, 16),
-    ),
-    (
-        TimmWrapperImageProcessor(
-            pretrained_cfg={
-                "input_size": [3, 16, 16],
-                "mean": [0.4, 0.5, 0.6],
-                "std": [0.2, 0.3, 0.1],
-                "interpolation": "bicubic",
-                "crop_pct": 0.9,
-            }
-        ),
-        (16, 16),
-    ),
-]
-
-
-@pytest.mark.parametrize(("processor", "size"), PROCESSORS, ids=["vit", "bit", "timm"])
-def test_pixels_have_the_processors_size_and_statistics(processor, size):
-    gray = Image.new("L", (40, 30), 128)
-    rows = {"image": [gray, gray], "labels": [0, 1]}
-    evaluated = evaluation_rows(processor)(rows)
-    torch.testing.assert_close(
-        evaluated["pixel_values"][0],
-        processor(gray.convert("RGB"), return_tensors="pt")["pixel_values"][0],
-    )
-    trained = training_rows(processor)(rows)
-    for made in (evaluated, trained):
-        assert made["labels"] == [0, 1]
-        assert made["pixel_values"][0].shape == (3, *size)
-        assert made["pixel_values"][0].dtype == torch.float32
-    # An even gray stays one under any crop, so the statistics are all that is left.
-    torch.testing.assert_close(
-        trained["pixel_values"][0], evaluated["pixel_values"][0], atol=1e-3, rtol=1e-3
-    )
-
-
-def test_training_crops_and_flips_at_random():
-    torch.manual_seed(0)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
-    transform = training_rows(PROCESSORS[0][0])
-    first, second = transform({"image": [image, image], "labels": [0, 0]})["pixel_values"]
-    assert not torch.equal(first, second)
-
-
-def test_a_processor_that_keeps_proportions_is_refused():
-    processor = BitImageProcessor(size={"shortest_edge": 24}, do_center_crop=False)
-    with pytest.raises(ValueError, match=r"keeps the proportions.*crop_size"):
-        training_rows(processor)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import CLASSES
 from transformers import (
     BeitImageProcessor,
     BitImageProcessor,
@@ -134,6 +135,43 @@ def test_a_dataset_that_needs_a_script(tmp_path):
         load_splits(DataArguments(dataset_name=str(folder)), seed=0)
 
 
+def test_a_share_of_the_training_images_is_held_out_by_class(folder):
+    arguments = DataArguments(train_dir=str(folder / "train"), train_val_split=0.2)
+    train_split, held_out = load_splits(arguments, seed=0)
+    assert np.bincount(held_out["labels"]).tolist() == [2, 2, 2, 2]
+    assert np.bincount(train_split["labels"]).tolist() == [8, 8, 8, 8]
+    assert train_split.features["labels"].names == CLASSES
+    again = load_splits(arguments, seed=0)[1]
+    assert again["labels"] == held_out["labels"]
+    assert load_splits(arguments, seed=1)[1]["labels"] != held_out["labels"]
+
+
+def test_fewer_images_on_request(folder):
+    arguments = DataArguments(
+        train_dir=str(folder / "train"),
+        validation_dir=str(folder / "validation"),
+        max_train_samples=7,
+        max_eval_samples=3,
+    )
+    assert [len(split) for split in load_splits(arguments, seed=0)] == [7, 3]
+
+
+def test_a_dataset_with_its_own_column_names(folder, tmp_path):
+    source = datasets.load_dataset("imagefolder", data_dir=str(folder))["train"]
+    names = source.features["label"].names
+    plain = source.cast_column("label", datasets.Value("int64"))
+    plain = plain.map(lambda row: {"species": names[row["label"]]}, remove_columns="label")
+    (tmp_path / "data").mkdir()
+    plain.rename_column("image", "photo").to_parquet(tmp_path / "data" / "train.parquet")
+    arguments = DataArguments(
+        dataset_name=str(tmp_path / "data"), image_column_name="photo", label_column_name="species"
+    )
+    train_split, held_out = load_splits(arguments, seed=0)
+    assert train_split.features["labels"].names == CLASSES
+    assert len(train_split) + len(held_out) == 40
+    assert set(train_split.column_names) == {"image", "labels"}
+
+
 # ---- transforms ----
 
 STATISTICS = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.1]}
@@ -176,6 +214,40 @@ def test_training_pixels_are_those_of_the_processor(name):
     assert trained.dtype == evaluated.dtype == torch.float32
     # An even image stays one under any crop or flip.
     torch.testing.assert_close(trained, evaluated, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vit", "bit", "timm"])
+def test_rows_of_gray_images(name):
+    processor, size = PROCESSORS[name]
+    gray = Image.new("L", (40, 30), 128)
+    rows = {"image": [gray, gray], "labels": [0, 1]}
+    evaluated = evaluation_rows(processor)(rows)
+    torch.testing.assert_close(
+        evaluated["pixel_values"][0],
+        processor(gray.convert("RGB"), return_tensors="pt")["pixel_values"][0],
+    )
+    trained = training_rows(processor)(rows)
+    for made in (evaluated, trained):
+        assert made["labels"] == [0, 1]
+        assert made["pixel_values"][0].shape == (3, *size)
+        assert made["pixel_values"][0].dtype == torch.float32
+    torch.testing.assert_close(
+        trained["pixel_values"][0], evaluated["pixel_values"][0], atol=1e-3, rtol=1e-3
+    )
+
+
+def test_training_crops_and_flips_at_random():
+    torch.manual_seed(0)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
+    transform = training_rows(PROCESSORS["vit"][0])
+    first, second = transform({"image": [image, image], "labels": [0, 0]})["pixel_values"]
+    assert not torch.equal(first, second)
+
+
+def test_a_processor_that_keeps_proportions_is_refused():
+    processor = BitImageProcessor(size={"shortest_edge": 24}, do_center_crop=False)
+    with pytest.raises(ValueError, match=r"keeps the proportions.*crop_size"):
+        training_rows(processor)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I;16"])

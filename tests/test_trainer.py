@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from clce_hf import CLCEConfig, CLCETrainer, clce_loss, label_aware_contrastive_loss
+from clce_hf.projection import ProjectionHead
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
 
@@ -435,6 +436,9 @@ def test_the_seed_alone_decides_the_projection_head(tmp_path):
         heads.append(model.projection_head.output.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+    # Whatever the global generator holds, which a model_init leaves where it likes.
+    torch.manual_seed(7)
+    assert torch.equal(ProjectionHead(32, 8, seed=0).output.weight, heads[0])
 
 
 def test_model_init_gives_a_fresh_model_each_time(tmp_path):

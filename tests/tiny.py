@@ -16,6 +16,7 @@ from transformers import (
 from clce_hf import CLCEConfig
 
 NUM_CLASSES = 4
+CLASSES = ["ant", "bee", "cat", "dog"]
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
