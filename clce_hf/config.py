@@ -5,7 +5,8 @@ from typing import cast
 
 from transformers import TrainingArguments
 
-from clce_hf.loss import Variant, check_hyperparameters
+from clce_hf.contrastive import Variant
+from clce_hf.loss import check_hyperparameters
 from clce_hf.sampler import check_group_size
 
 

@@ -21,9 +21,10 @@ from clce_hf.checks import (
     training_labels,
 )
 from clce_hf.config import CLCEConfig, add_defaults
+from clce_hf.contrastive import IGNORE_INDEX, count_positives
 from clce_hf.embedding import EmbeddingCapture, logits_of
 from clce_hf.layer_decay import apply_layer_decay
-from clce_hf.loss import IGNORE_INDEX, count_positives, label_aware_contrastive_loss
+from clce_hf.loss import label_aware_contrastive_loss
 from clce_hf.projection import (
     attach_projection,
     load_projection,

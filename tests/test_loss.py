@@ -8,8 +8,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from reference import contrastive_reference, cross_entropy_reference
 from torch.autograd import gradcheck, gradgradcheck
 
-from clce_hf import CLCELoss, clce_loss, label_aware_contrastive_loss
-from clce_hf import loss as loss_module
+from clce_hf import CLCELoss, clce_loss, contrastive, label_aware_contrastive_loss
 
 VARIANTS = ["in", "out"]
 
@@ -49,8 +48,7 @@ def test_the_blocks_do_not_show(monkeypatch, variant, beta):
     embeddings, labels = random_batch(n=23)
     results = []
     for rows in (1, 4, 64):
-        monkeypatch.setattr(loss_module, "_BLOCK_ELEMENTS", 1)
-        monkeypatch.setattr(loss_module, "_MIN_BLOCK_ROWS", rows)
+        monkeypatch.setattr(contrastive, "_block_rows", lambda num_keys, dim, rows=rows: rows)
         leaf = embeddings.clone().requires_grad_()
         loss = label_aware_contrastive_loss(leaf, labels, beta=beta, variant=variant)
         loss.backward()

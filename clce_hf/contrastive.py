@@ -1,0 +1,219 @@
+"""The label-aware contrastive sum and its gradient, walked in blocks of anchors.
+
+Source: LACLN of Long et al., arXiv 2402.14551; the hard-negative weights follow Robinson et al.,
+arXiv 2010.04592, the two placements of the mean over positives Khosla et al., arXiv 2004.11362
+(L_in and L_out).
+
+For anchor i with positives P (same label, not i itself), negatives N (another label) and
+s_ij = z_i . z_j / temperature, z the embedding scaled to length 1:
+
+    w_in   = |N| exp(beta s_in) / sum_{m in N} exp(beta s_im)
+    "in"   : loss_i = -log( 1/|P| sum_{p in P} exp(s_ip) / Z_i )
+    "out"  : loss_i = -1/|P| sum_{p in P} log( exp(s_ip) / Z_i )
+    Z_i    = sum_{p in P} exp(s_ip) + sum_{n in N} w_in exp(s_in)
+
+Everything is computed in log space, where the weighted negatives are
+log|N| + LSE_n((1 + beta) s_in) - LSE_n(beta s_in). The gradient with respect to s is known in
+closed form, so a block of anchors needs its similarities once, for loss and gradient together, and
+the n x n matrix is never kept: the same few buffers of a block's size serve the whole walk.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Variant = Literal["in", "out"]
+
+IGNORE_INDEX = -100
+"""Label of samples that take part in neither term, as in `torch.nn.functional.cross_entropy`."""
+
+_BLOCK_ELEMENTS = 2**21
+"""Similarities in a block: 8 MiB in float32, which stays in a CPU's last-level cache."""
+
+_MIN_BLOCK_ROWS = 64
+"""Anchors in a block at least, so that reading all embeddings for it is worth the while."""
+
+_NORM_FLOOR = 1e-12
+
+
+def count_positives(labels: Tensor) -> Tensor:
+    """Number of other samples that share each sample's label.
+
+    Args:
+        labels: integers, shape (n,).
+
+    Returns:
+        int64, shape (n,); 0 where the label is `IGNORE_INDEX`.
+    """
+    _, class_of, class_sizes = labels.unique(return_inverse=True, return_counts=True)
+    return (class_sizes[class_of] - 1).masked_fill(labels == IGNORE_INDEX, 0)
+
+
+def to_unit_length(embeddings: Tensor) -> Tensor:
+    """Scale each row to length 1 without overflow; a row below 1e-12 stays what it is, about 0.
+
+    The largest entry is divided out first: the direction does not depend on it, so no gradient
+    goes through it, and squares neither overflow nor vanish. What remains has a length of at least
+    1, except for a (nearly) zero row, whose gradient must not blow up by 1 / length.
+
+    Args:
+        embeddings: floating point, shape (n, d).
+
+    Returns:
+        Shape (n, d), float32 at least: float64 stays float64.
+    """
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    scale = embeddings.detach().abs().amax(dim=1, keepdim=True)
+    is_zero = scale <= _NORM_FLOOR
+    embeddings = embeddings / scale.masked_fill(is_zero, 1.0)
+    return embeddings / embeddings.norm(dim=1, keepdim=True).masked_fill(is_zero, 1.0)
+
+
+def contrastive_sum(
+    keys: Tensor,
+    labels: Tensor,
+    anchors: range,
+    temperature: float,
+    beta: float,
+    variant: Variant,
+) -> Tensor:
+    """Sum of the losses of some anchors, each contrasted against all keys.
+
+    Args:
+        keys: of length 1, shape (n, d), float32 or float64.
+        labels: integers, shape (n,).
+        anchors: which rows of the keys are anchors; the step is 1. An anchor without a positive
+            adds 0, but the sum stays attached to the keys.
+        temperature: divides the similarities.
+        beta: concentration of the hard-negative weights.
+        variant: "in" or "out".
+
+    Returns:
+        A scalar, differentiable once with respect to the keys.
+    """
+    with torch.autocast(keys.device.type, enabled=False):
+        return _ContrastiveSum.apply(keys, labels, anchors, temperature, beta, variant)
+
+
+class _ContrastiveSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        keys: Tensor,
+        labels: Tensor,
+        anchors: range,
+        temperature: float,
+        beta: float,
+        variant: Variant,
+    ) -> Tensor:
+        counted = labels != IGNORE_INDEX
+        total = keys.new_zeros(())
+        gradient = torch.zeros_like(keys) if ctx.needs_input_grad[0] else None
+        rows = min(len(anchors), _block_rows(*keys.shape))
+        buffers = [keys.new_empty(rows, keys.shape[0]) for _ in range(3)]
+        for start in range(anchors.start, anchors.stop, max(rows, 1)):
+            block = range(start, min(start + rows, anchors.stop))
+            own = slice(block.start, block.stop)
+            similarities, *scratch = (buffer[: len(block)] for buffer in buffers)
+            torch.mm(keys[own], keys.T, out=similarities).div_(temperature)
+            losses, slopes = _anchor_losses(
+                similarities, labels, counted, block, beta, variant, scratch
+            )
+            total += losses.sum()
+            if gradient is not None:
+                slopes.div_(temperature)
+                gradient[own].addmm_(slopes, keys)
+                gradient.addmm_(slopes.T, keys[own])
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        # The saved gradient has no graph of its own: a second derivative would miss it silently.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The label-aware contrastive loss is differentiable once: call backward or grad "
+                "without create_graph=True."
+            )
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_outputs[0], None, None, None, None, None
+
+
+def _block_rows(num_keys: int, dim: int) -> int:
+    """Anchors in a block: what fills the cache, but enough for a matrix product of that depth."""
+    return max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
+
+
+def _anchor_losses(
+    similarities: Tensor,
+    labels: Tensor,
+    counted: Tensor,
+    block: range,
+    beta: float,
+    variant: Variant,
+    scratch: list[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Loss of each anchor, shape (rows, 1), and its slope with respect to each similarity.
+
+    The similarities (rows, n) and the two scratch tensors of that shape are overwritten; the slopes
+    lie in one of them. An anchor without a positive gets zeros.
+    """
+    to_positives, to_negatives = scratch
+    nothing = similarities.new_full((), -math.inf)
+    own = slice(block.start, block.stop)
+    same = labels[own, None] == labels
+    num_positives = same.sum(1, keepdim=True, dtype=similarities.dtype) - 1
+    num_negatives = (counted.sum() - 1 - num_positives).clamp_min(0)
+    is_anchor = (num_positives > 0) & counted[own, None]
+    similarities.diagonal(block.start).fill_(-math.inf)
+    similarities.masked_fill_(~counted, -math.inf)
+
+    torch.where(same, similarities, nothing, out=to_positives)
+    nearest_positive = _largest(to_positives)
+    if variant == "out":
+        each = is_anchor / num_positives.clamp_min(1)
+        positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
+    positive_exp = to_positives.sub_(nearest_positive).exp_()
+    positive_sum = _sum_or_one(positive_exp, is_anchor)
+
+    torch.where(same, nothing, similarities, out=to_negatives)
+    nearest_negative = _largest(to_negatives)
+    to_negatives.sub_(nearest_negative)
+    negative_exp = torch.mul(to_negatives, 1.0 + beta, out=similarities).exp_()
+    negative_sum = _sum_or_one(negative_exp, num_negatives > 0)
+    weight_exp = to_negatives.mul_(beta).exp_()
+    if beta < torch.finfo(weight_exp.dtype).tiny:
+        # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
+        weight_exp.nan_to_num_(nan=0.0)
+    weight_sum = _sum_or_one(weight_exp, num_negatives > 0)
+
+    log_positives = nearest_positive + positive_sum.log()
+    log_negatives = nearest_negative + (num_negatives * negative_sum / weight_sum).log()
+    odds = log_negatives - log_positives
+    losses = torch.logaddexp(odds, torch.zeros_like(odds))  # log Z_i - LSE_p(s_ip)
+    share_of_negatives = odds.sigmoid() * is_anchor
+
+    if variant == "in":
+        losses += num_positives.log()
+        slopes = positive_exp.mul_(-share_of_negatives / positive_sum)
+    else:
+        losses += log_positives - positive_mean
+        slopes = positive_exp.mul_((-odds).sigmoid() * is_anchor / positive_sum)
+        slopes.addcmul_(same, each, value=-1)
+        slopes.diagonal(block.start).add_(each[:, 0])
+    slopes.addcmul_(negative_exp, (1.0 + beta) * share_of_negatives / negative_sum)
+    slopes.addcmul_(weight_exp, -beta * share_of_negatives / weight_sum)
+    return losses.masked_fill(~is_anchor, 0.0), slopes
+
+
+def _largest(masked: Tensor) -> Tensor:
+    """Largest entry of each row; 0 where all are -inf, which could not be subtracted."""
+    largest = masked.amax(1, keepdim=True)
+    return largest.masked_fill_(largest == -math.inf, 0.0)
+
+
+def _sum_or_one(exponentials: Tensor, has_any: Tensor) -> Tensor:
+    """Sum each row; 1 where there is nothing to sum, which is divided by and taken the log of."""
+    return exponentials.sum(1, keepdim=True).masked_fill_(~has_any, 1.0)
