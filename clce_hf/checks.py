@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.trainer_utils import has_length
 
 from clce_hf.labels import read_labels
@@ -48,6 +49,33 @@ def check_one_device(num_gpus: int) -> None:
             "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
             "GPUs: start the script with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one "
             "GPU."
+        )
+
+
+def check_data_parallel(model_parallel_size: int) -> None:
+    """Raise `ValueError` where several processes share the work on one image."""
+    if model_parallel_size > 1:
+        raise ValueError(
+            "CLCETrainer gives every process images of its own: set the tensor, context and "
+            "sequence parallel sizes of parallelism_config to 1, and shard with FSDP instead."
+        )
+
+
+def check_forwards_in_mini_batches(model: nn.Module, is_deepspeed: bool) -> None:
+    """Raise `ValueError` where mini-batches would not make the gradient of the whole batch."""
+    names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if names:
+        raise ValueError(
+            f"cached_mini_batch_size does not fit {type(model).__name__}: its batch normalization "
+            f"({names[0]} and {len(names) - 1} more) would normalize over each mini-batch instead "
+            "of the batch. Leave out cached_mini_batch_size; gradient_checkpointing saves memory "
+            "without changing the result."
+        )
+    if is_deepspeed:
+        raise ValueError(
+            "cached_mini_batch_size does not run under DeepSpeed, which reduces gradients in every "
+            "backward pass: use DistributedDataParallel or FSDP, or leave out "
+            "cached_mini_batch_size."
         )
 
 

@@ -26,6 +26,11 @@ class CLCEConfig(TrainingArguments):
             head of that output size with the model and contrasts what it makes of them.
         samples_per_class: None leaves batches to Trainer's sampler; K makes each batch of a device
             of groups of K images of one class, so that anchors have positives.
+        gather_across_devices: contrast over the batches of all processes; False contrasts each
+            process's batch alone.
+        cached_mini_batch_size: None, or how many images to forward at a time, while still
+            contrasting the whole batch of a device, exactly (GradCache): memory grows with the
+            mini-batch, and each image is forwarded twice.
         layer_decay: None, or the factor of the learning rate from each layer to the one below.
         embedding_module: dotted name of the classification layer, where it cannot be found.
 
@@ -55,6 +60,13 @@ class CLCEConfig(TrainingArguments):
         default=None,
         metadata={"help": "Make each batch of groups of this many images of one class."},
     )
+    gather_across_devices: bool = field(
+        default=True, metadata={"help": "Contrast over the batches of all processes."}
+    )
+    cached_mini_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Forward this many images at a time; contrast the whole batch."},
+    )
     layer_decay: float | None = field(
         default=None,
         metadata={"help": "Factor of the learning rate from each layer to the one below."},
@@ -70,6 +82,11 @@ class CLCEConfig(TrainingArguments):
             raise ValueError(
                 f"projection_dim must be at least 1, got {self.projection_dim}; None contrasts the "
                 "pooled embeddings."
+            )
+        if self.cached_mini_batch_size is not None and self.cached_mini_batch_size < 1:
+            raise ValueError(
+                "cached_mini_batch_size must be at least 1, got "
+                f"{self.cached_mini_batch_size}; None forwards a whole batch at once."
             )
         if self.layer_decay is not None and not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(

@@ -172,8 +172,9 @@ def _anchor_losses(
 
     torch.where(same, similarities, nothing, out=to_positives)
     nearest_positive = _largest(to_positives)
+    each = is_anchor / num_positives.clamp_min(1)
+    positive_mean = num_positives.new_zeros(())
     if variant == "out":
-        each = is_anchor / num_positives.clamp_min(1)
         positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
     positive_exp = to_positives.sub_(nearest_positive).exp_()
     positive_sum = _sum_or_one(positive_exp, is_anchor)

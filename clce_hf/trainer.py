@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 from transformers.loss.loss_utils import fixed_cross_entropy
+from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from clce_hf.checks import (
     FROZEN_BACKBONE,
+    check_data_parallel,
     check_finite,
+    check_forwards_in_mini_batches,
     check_model,
     check_one_device,
     check_trains_below,
@@ -23,8 +26,10 @@ from clce_hf.checks import (
 from clce_hf.config import CLCEConfig, add_defaults
 from clce_hf.contrastive import IGNORE_INDEX, count_positives
 from clce_hf.embedding import EmbeddingCapture, logits_of
+from clce_hf.global_batch import global_contrastive_loss
 from clce_hf.layer_decay import apply_layer_decay
 from clce_hf.loss import label_aware_contrastive_loss
+from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
 from clce_hf.projection import (
     attach_projection,
     load_projection,
@@ -91,6 +96,9 @@ class CLCETrainer(Trainer):
         model = cast(nn.Module, self.model)
         check_model(model)
         check_one_device(self.args.n_gpu)
+        check_data_parallel(self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+        if self._mini_batch_size is not None:
+            check_forwards_in_mini_batches(model, self.is_deepspeed_enabled)
         if self.train_dataset is not None:
             training_labels(self.train_dataset, self._config.samples_per_class, self.label_names)
         self._train_means.reset()
@@ -150,10 +158,10 @@ class CLCETrainer(Trainer):
             FloatingPointError: in training, if a term is not finite.
         """
         inputs, labels = self._split_labels(inputs)
-        if self._capture is None:
-            outputs, embeddings = model(**inputs), None
+        if self._mini_batch_size is None or not model.training:
+            outputs, embeddings = self._forward(model, inputs)
         else:
-            outputs, embeddings = self._capture.run(model, inputs)
+            outputs, embeddings = self._forward_cached(model, inputs, len(labels))
         logits = logits_of(outputs)
         labels = class_labels(labels, logits)
         loss = self._cross_entropy(outputs, logits, labels, num_items_in_batch)
@@ -175,6 +183,33 @@ class CLCETrainer(Trainer):
                 "set_transform, that remove_unused_columns is False."
             )
         return {key: value for key, value in inputs.items() if key != name}, inputs[name]
+
+    def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        if self._capture is None:
+            return model(**inputs), None
+        outputs, embeddings = self._capture.run(model, inputs)
+        if model.training and torch.is_grad_enabled() and not embeddings.requires_grad:
+            raise ValueError(FROZEN_BACKBONE)
+        return outputs, embeddings
+
+    @property
+    def _mini_batch_size(self) -> int | None:
+        """Images to forward at a time; None, on every process alike, for the whole batch."""
+        size = self._config.cached_mini_batch_size
+        return None if size is None or size >= self._train_batch_size else size
+
+    def _forward_cached(
+        self, model: nn.Module, inputs: dict[str, Any], num_images: int
+    ) -> tuple[Any, Tensor | None]:
+        def forward(mini_batch: dict[str, Any]) -> tuple[Tensor, ...]:
+            outputs, embeddings = self._forward(model, mini_batch)
+            logits = logits_of(outputs)
+            return (logits,) if embeddings is None else (logits, embeddings)
+
+        mini_batches = split_inputs(inputs, num_images, cast(int, self._mini_batch_size))
+        no_sync = functools.partial(self.accelerator.no_sync, model)
+        logits, *embeddings = forward_in_mini_batches(forward, mini_batches, no_sync)
+        return ImageClassifierOutput(logits=cast(Any, logits)), next(iter(embeddings), None)
 
     def _cross_entropy(
         self, outputs: Any, logits: Tensor, labels: Tensor, num_items: Tensor | int | None
@@ -205,27 +240,34 @@ class CLCETrainer(Trainer):
             cross_entropy = cross_entropy * share
         loss, terms = cross_entropy, {"ce_loss": cross_entropy}
         if embeddings is not None:
-            if not embeddings.requires_grad:
-                raise ValueError(FROZEN_BACKBONE)
-            contrastive = share * self._contrastive(embeddings, labels)
+            if self._config.gather_across_devices and self.accelerator.num_processes > 1:
+                contrastive, num_positives = global_contrastive_loss(
+                    embeddings, labels, **self._hyperparameters
+                )
+            else:
+                contrastive = label_aware_contrastive_loss(
+                    embeddings, labels, **self._hyperparameters
+                )
+                num_positives = count_positives(labels)
+            contrastive = share * contrastive
             weight = self._config.contrastive_weight
             loss = (1.0 - weight) * cross_entropy + weight * contrastive
-            num_positives = count_positives(labels)
             self._warn_of_missing_positives(num_positives)
             terms["contrastive_loss"] = contrastive
-            terms["positives_per_anchor"] = share * num_positives.float().mean()
+            num_images = torch.tensor(len(labels), device=loss.device)
+            self._train_means.add(num_images, positives_per_anchor=num_positives.sum())
         check_finite(loss, terms, self.state.global_step + 1)
         self._train_means.add(torch.tensor(share, device=loss.device), **terms)
         return loss
 
-    def _contrastive(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return label_aware_contrastive_loss(
-            embeddings,
-            labels,
-            temperature=self._config.temperature,
-            beta=self._config.beta,
-            variant=self._config.variant,
-        )
+    @property
+    def _hyperparameters(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "temperature": config.temperature,
+            "beta": config.beta,
+            "variant": config.variant,
+        }
 
     def _warn_of_missing_positives(self, num_positives: Tensor) -> None:
         """Say once, after a few batches, that most images had no other of their class."""
@@ -251,7 +293,7 @@ class CLCETrainer(Trainer):
         self._eval_means.add(num_labels, loss=cross_entropy * num_labels)
         if embeddings is not None:
             num_anchors = (count_positives(labels) > 0).sum()
-            contrastive = self._contrastive(embeddings, labels)
+            contrastive = label_aware_contrastive_loss(embeddings, labels, **self._hyperparameters)
             self._eval_means.add(num_anchors, contrastive_loss=contrastive * num_anchors)
 
     def evaluation_loop(

@@ -1,0 +1,37 @@
+"""Start scripts in several processes as a user does, with `accelerate launch`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parent / "examples" / "accelerate"
+
+
+def launch(
+    *command: str, num_processes: int = 2, check: bool = True, timeout: int = 400, **options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script or `-m module` with its arguments in several processes on the CPU."""
+    environment = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(HERE),
+        **options,
+    }
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
+            *("--config_file", str(CONFIGS / "cpu.yaml")),
+            *("--num_processes", str(num_processes), "--main_process_port", "0"),
+            *command,
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=timeout,
+    )
+    assert not check or finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
