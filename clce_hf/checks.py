@@ -68,7 +68,7 @@ def check_forwards_in_mini_batches(model: nn.Module, is_deepspeed: bool) -> None
         raise ValueError(
             f"cached_mini_batch_size does not fit {type(model).__name__}: its batch normalization "
             f"({names[0]} and {len(names) - 1} more) would normalize over each mini-batch instead "
-            "of the batch. Leave out cached_mini_batch_size; gradient_checkpointing saves memory "
+            "of the batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
             "without changing the result."
         )
     if is_deepspeed:

@@ -106,6 +106,13 @@ class CLCEConfig(TrainingArguments):
                     f"train_sampling_strategy at 'random', got {self.train_sampling_strategy!r}."
                 )
         super().__post_init__()
+        if self.cached_mini_batch_size == 1 and self.torch_compile:
+            # Seen in torch 2.14: parameters that are added, one of them expanded over the batch,
+            # get gradients that share memory, and the next mini-batch is added to both.
+            raise ValueError(
+                "cached_mini_batch_size=1 does not fit torch_compile, whose gradients of a single "
+                "image may share memory: set cached_mini_batch_size to 2 or more."
+            )
 
 
 def add_defaults(args: TrainingArguments) -> CLCEConfig:

@@ -6,6 +6,7 @@ trains every case of the file and writes what process 0 sees, one safetensors fi
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -14,13 +15,18 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from tiny import GradientRecorder, Images, beit, config, logged, vit
+import torch.distributed as dist
+from launching import launch
+from tiny import GradientRecorder, Images, beit, config, largest_relative_difference, logged, vit
 from torch import Tensor
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from transformers import TrainerCallback
 
 from clce_hf import CLCEConfig, CLCETrainer
 
 MODELS = {"vit": vit, "beit": beit}
 STEPS = 5
+LOGS = ["loss", "ce_loss", "contrastive_loss", "positives_per_anchor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +37,52 @@ class Case:
     batch: int = 16
     missing: int = 0
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    model_config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        words = [self.model, f"missing-{self.missing}"]
-        words += [f"{name}-{value}" for name, value in sorted(self.arguments.items())]
-        return "_".join(words).replace("/", "-")
+        words = [self.model, f"missing {self.missing}"]
+        fields = {**self.arguments, **self.model_config}
+        return " ".join(words + [f"{name}={value}" for name, value in fields.items()])
+
+    def with_arguments(self, **arguments: Any) -> "Case":
+        return dataclasses.replace(self, arguments={**self.arguments, **arguments})
+
+
+def grid(batch: int, missing: int = 3, mini_batch_size: int = 3) -> list[Case]:
+    """ViT and BEiT, with and without head, accumulation, a short last batch, mini-batches."""
+    choices = {
+        "projection_dim": (None, 128),
+        "gradient_accumulation_steps": (1, 2),
+        "cached_mini_batch_size": (None, mini_batch_size),
+    }
+    return [
+        Case(model, batch, absent, dict(zip(choices, chosen, strict=True)))
+        for model in MODELS
+        for absent in (0, missing)
+        for chosen in itertools.product(*choices.values())
+    ]
+
+
+class SyncCounter(TrainerCallback):
+    """Counts how often DistributedDataParallel reduced all gradients."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.trainer: Any = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        wrapped = self.trainer.model_wrapped
+        if isinstance(wrapped, torch.nn.parallel.DistributedDataParallel):
+            wrapped.register_comm_hook(None, self._reduce)
+
+    def _reduce(self, state: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        self.count += bucket.is_last()
+        return allreduce_hook(state, bucket)
 
 
 def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
-    """Return the first step's gradients, the parameters after all steps and the logged terms."""
+    """Return the first step's gradients, the weights after all steps and the logged terms."""
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": case.batch // num_processes,
         "max_steps": STEPS,
@@ -50,34 +92,61 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
         "adam_epsilon": 1e-6,
         "accelerator_config": {"even_batches": False},
         "report_to": "none",
-        "seed": 1,
         **case.arguments,
     }
-    micro_batches = arguments.get("gradient_accumulation_steps", 1)
-    data = Images(micro_batches * case.batch - case.missing)
-    recorder = GradientRecorder()
+    data = Images(arguments.get("gradient_accumulation_steps", 1) * case.batch - case.missing)
+    recorder, counter = GradientRecorder(), SyncCounter()
     args = config(folder / "run", CLCEConfig, **arguments)
-    trainer = CLCETrainer(
-        MODELS[case.model](), args, train_dataset=data, callbacks=[recorder]
-    )
+    model = MODELS[case.model](**case.model_config)
+    trainer = CLCETrainer(model, args, train_dataset=data, callbacks=[recorder, counter])
+    counter.trainer = trainer
     trainer.train()
     assert trainer.accelerator.num_processes == num_processes
-    terms = ["loss", "ce_loss", "contrastive_loss", "positives_per_anchor"]
+    logs = [name for name in LOGS if name in trainer.state.log_history[0]]
     return {
         **{f"gradient.{name}": value for name, value in recorder.steps[0].items()},
-        **{f"weight.{n}": p.detach().clone() for n, p in trainer.model.named_parameters()},
-        **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in terms},
+        **{f"weight.{n}": p.detach().clone() for n, p in model.named_parameters()},
+        **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in logs},
+        "syncs": torch.tensor(counter.count),
     }
 
 
-def main(file: str, results: str) -> None:
+def train_in_processes(
+    cases: list[Case], folder: Path, num_processes: int
+) -> dict[str, dict[str, Tensor]]:
+    """Train all cases in one launch of several processes; results by the cases' names."""
+    file = folder / "cases.json"
+    file.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
+    launch(__file__, str(file), str(folder), num_processes=num_processes)
+    return {
+        case.name: safetensors.torch.load_file(folder / f"{i}.safetensors")
+        for i, case in enumerate(cases)
+    }
+
+
+def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
+    """Largest differences: of gradients relative to the largest one, else absolute."""
+
+    def part(run: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+        return {name: value for name, value in run.items() if name.startswith(kind)}
+
+    def largest(kind: str) -> float:
+        return max(float((ours[n] - theirs[n]).abs().max()) for n in part(theirs, kind))
+
+    return {
+        "gradient": largest_relative_difference(part(ours, "gradient"), part(theirs, "gradient")),
+        "weight": largest("weight"),
+        "log": largest("log"),
+    }
+
+
+def main(file: str, folder: str) -> None:
     # Each run's TrainingArguments set up Accelerate's state anew.
     num_processes = int(os.environ["WORLD_SIZE"])
-    for fields in json.loads(Path(file).read_text()):
-        case = Case(**fields)
-        found = train(case, Path(results), num_processes)
+    for i, fields in enumerate(json.loads(Path(file).read_text())):
+        found = train(Case(**fields), Path(folder), num_processes)
         if os.environ["RANK"] == "0":
-            safetensors.torch.save_file(found, Path(results) / f"{case.name}.safetensors")
+            safetensors.torch.save_file(found, Path(folder) / f"{i}.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""Several processes, started by `accelerate launch`, train as one with the whole batch does."""
+
+import pytest
+from scale_cases import STEPS, Case, differences, grid, train, train_in_processes
+
+ALONE = {"gather_across_devices": False}
+MORE = [
+    Case(arguments={"activation_checkpointing": True}),
+    Case(arguments={"activation_checkpointing": True, "cached_mini_batch_size": 3}),
+    Case(missing=3, arguments={"max_grad_norm": 0.1, "cached_mini_batch_size": 3}),
+    Case(missing=3, arguments={"contrastive_weight": 1.0, "variant": "out", "beta": 0.0}),
+    Case(arguments={"contrastive_weight": 1.0, "cached_mini_batch_size": 5, "temperature": 0.05}),
+    Case(model="beit", missing=3, arguments={"label_smoothing_factor": 0.2}),
+    Case(arguments={"contrastive_weight": 0.0, "cached_mini_batch_size": 3}),
+]
+
+
+@pytest.fixture(scope="module")
+def in_one_process(tmp_path_factory):
+    """Train a case with its whole batch at once, in this process, once for all tests."""
+    found = {}
+
+    def run(case: Case):
+        plain = case.with_arguments(cached_mini_batch_size=None)
+        if plain.name not in found:
+            found[plain.name] = train(plain, tmp_path_factory.mktemp("one"), 1)
+        return found[plain.name]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    cases = [*grid(16), *MORE, Case(arguments=ALONE)]
+    return train_in_processes(cases, tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.fixture(scope="module")
+def four_processes(tmp_path_factory):
+    return train_in_processes(grid(32), tmp_path_factory.mktemp("four"), 4)
+
+
+@pytest.mark.parametrize("case", [*grid(16), *MORE], ids=lambda case: case.name)
+def test_two_processes_train_as_one(case, two_processes, in_one_process):
+    found = differences(two_processes[case.name], in_one_process(case))
+    assert found["gradient"] < 1e-5
+    assert found["weight"] < 1e-4
+    assert found["log"] < 1e-5
+
+
+@pytest.mark.parametrize("case", grid(32), ids=lambda case: case.name)
+def test_four_processes_train_as_one(case, four_processes, in_one_process):
+    found = differences(four_processes[case.name], in_one_process(case))
+    assert found["gradient"] < 1e-5
+    assert found["weight"] < 1e-4
+    assert found["log"] < 1e-5
+
+
+@pytest.mark.parametrize("case", grid(16), ids=lambda case: case.name)
+def test_gradients_are_reduced_once_an_optimizer_step(case, two_processes):
+    assert two_processes[case.name]["syncs"] == STEPS
+
+
+def test_without_gathering_each_process_contrasts_alone(two_processes, tmp_path):
+    # The contrastive terms of micro-batches are averaged like those of processes.
+    alone = two_processes[Case(arguments=ALONE).name]
+    micro_batches = Case(batch=8, arguments={"gradient_accumulation_steps": 2})
+    found = differences(alone, train(micro_batches, tmp_path, 1))
+    assert found["gradient"] < 1e-5
+    assert found["weight"] < 1e-4
+    assert differences(alone, train(Case(), tmp_path, 1))["gradient"] > 1e-2
