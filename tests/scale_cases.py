@@ -41,7 +41,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        words = [self.model, f"missing {self.missing}"]
+        words = [f"{self.model} {self.batch} less {self.missing}"]
         fields = {**self.arguments, **self.model_config}
         return " ".join(words + [f"{name}={value}" for name, value in fields.items()])
 
