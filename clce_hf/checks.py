@@ -61,7 +61,9 @@ def check_data_parallel(model_parallel_size: int) -> None:
         )
 
 
-def check_forwards_in_mini_batches(model: nn.Module, is_deepspeed: bool) -> None:
+def check_forwards_in_mini_batches(
+    model: nn.Module, is_deepspeed: bool, is_ragged_fsdp: bool
+) -> None:
     """Raise `ValueError` where mini-batches would not make the gradient of the whole batch."""
     names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
     if names:
@@ -76,6 +78,12 @@ def check_forwards_in_mini_batches(model: nn.Module, is_deepspeed: bool) -> None
             "cached_mini_batch_size does not run under DeepSpeed, which reduces gradients in every "
             "backward pass: use DistributedDataParallel or FSDP, or leave out "
             "cached_mini_batch_size."
+        )
+    if is_ragged_fsdp:
+        raise ValueError(
+            "cached_mini_batch_size needs batches of one size on all processes under FSDP, which "
+            "gathers weights in every forward pass: leave even_batches of accelerator_config at "
+            "True."
         )
 
 

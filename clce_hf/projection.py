@@ -67,15 +67,17 @@ def attach_projection(
     return head
 
 
-def without_projection(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's weights less those of its projection head."""
-    return {k: v for k, v in weights.items() if not k.startswith(f"{PROJECTION_NAME}.")}
+def split_projection(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a model's weights less those of its projection head, and those of the head."""
+    prefix = f"{PROJECTION_NAME}."
+    of_head = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {k: v for k, v in weights.items() if not k.startswith(prefix)}, of_head
 
 
-def save_projection(head: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write the head's weights into a safetensors file of their own."""
-    weights = {name: weight.contiguous() for name, weight in head.state_dict().items()}
-    safetensors.torch.save_file(weights, Path(folder) / PROJECTION_FILE)
+def save_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:
+    """Write a head's weights into a safetensors file of their own."""
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    safetensors.torch.save_file(contiguous, Path(folder) / PROJECTION_FILE)
 
 
 def load_projection(head: nn.Module | None, folder: str | os.PathLike[str]) -> None:

@@ -34,7 +34,7 @@ from clce_hf.projection import (
     attach_projection,
     load_projection,
     save_projection,
-    without_projection,
+    split_projection,
 )
 from clce_hf.renamed_weights import load_renamed_weights
 from clce_hf.running_means import RunningMeans
@@ -98,7 +98,8 @@ class CLCETrainer(Trainer):
         check_one_device(self.args.n_gpu)
         check_data_parallel(self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
         if self._mini_batch_size is not None:
-            check_forwards_in_mini_batches(model, self.is_deepspeed_enabled)
+            is_ragged_fsdp = self.is_fsdp_enabled and not self.accelerator.even_batches
+            check_forwards_in_mini_batches(model, self.is_deepspeed_enabled, is_ragged_fsdp)
         if self.train_dataset is not None:
             training_labels(self.train_dataset, self._config.samples_per_class, self.label_names)
         self._train_means.reset()
@@ -336,27 +337,28 @@ class CLCETrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         output_dir = cast(str, self.args.output_dir if output_dir is None else output_dir)
-        if self._projection is not None:
-            model = cast(nn.Module, self.model)
-            state_dict = without_projection(
-                model.state_dict() if state_dict is None else state_dict
-            )
-        super()._save(output_dir, state_dict)
-        if self._projection is not None and self.args.should_save:
-            save_projection(self._projection, output_dir)
+        if self._projection is None:
+            return super()._save(output_dir, state_dict)
+        # Under FSDP these are the whole weights, where the modules hold shards.
+        weights = cast(nn.Module, self.model).state_dict() if state_dict is None else state_dict
+        of_model, of_head = split_projection(weights)
+        super()._save(output_dir, of_model)
+        if self.args.should_save and of_head:
+            save_projection(of_head, output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_projection(self._projection, resume_from_checkpoint)
-        if not self._load_renamed(self.model if model is None else model, resume_from_checkpoint):
+        if not self._load_unsharded(self.model if model is None else model, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         folder = cast(str, self.state.best_model_checkpoint)
-        load_projection(self._projection, folder)
-        if not self._load_renamed(self.model, folder):
+        if not self._load_unsharded(self.model, folder):
             super()._load_best_model()
 
-    def _load_renamed(self, model: Any, folder: str) -> bool:
-        # Checkpoints of FSDP and DeepSpeed keep the model's own names.
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return not sharded and load_renamed_weights(model, folder)
+    def _load_unsharded(self, model: Any, folder: str) -> bool:
+        """Load the head, and the model if its weights were renamed when they were saved."""
+        # Checkpoints of FSDP and DeepSpeed hold the whole model, head included, in its own names.
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        load_projection(self._projection, folder)
+        return load_renamed_weights(model, folder)

@@ -16,10 +16,12 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from accelerate import DistributedType, PartialState
 from launching import launch
 from tiny import GradientRecorder, Images, beit, config, largest_relative_difference, logged, vit
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from clce_hf import CLCEConfig, CLCETrainer
@@ -81,6 +83,11 @@ class SyncCounter(TrainerCallback):
         return allreduce_hook(state, bucket)
 
 
+def whole(value: Tensor) -> Tensor:
+    """Put a tensor that FSDP has sharded together, in every process."""
+    return value.full_tensor() if isinstance(value, DTensor) else value.clone()
+
+
 def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     """Return the first step's gradients, the weights after all steps and the logged terms."""
     arguments: dict[str, Any] = {
@@ -97,6 +104,9 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     data = Images(arguments.get("gradient_accumulation_steps", 1) * case.batch - case.missing)
     recorder, counter = GradientRecorder(), SyncCounter()
     args = config(folder / "run", CLCEConfig, **arguments)
+    if args.fsdp:
+        # Accelerate shards on GPUs only; torch and gloo shard on the CPU, too.
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     model = MODELS[case.model](**case.model_config)
     trainer = CLCETrainer(model, args, train_dataset=data, callbacks=[recorder, counter])
     counter.trainer = trainer
@@ -104,8 +114,8 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     assert trainer.accelerator.num_processes == num_processes
     logs = [name for name in LOGS if name in trainer.state.log_history[0]]
     return {
-        **{f"gradient.{name}": value for name, value in recorder.steps[0].items()},
-        **{f"weight.{n}": p.detach().clone() for n, p in model.named_parameters()},
+        **{f"gradient.{name}": whole(value) for name, value in recorder.steps[0].items()},
+        **{f"weight.{name}": whole(value.detach()) for name, value in model.named_parameters()},
         **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in logs},
         "syncs": torch.tensor(counter.count),
     }

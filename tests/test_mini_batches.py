@@ -13,6 +13,7 @@ from transformers import (
 
 from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf import trainer as trainer_module
+from clce_hf.checks import check_forwards_in_mini_batches
 from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
 
 SIZE = {"cached_mini_batch_size": 3}
@@ -130,8 +131,8 @@ def test_a_model_that_does_not_repeat_itself_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "model_config",
     [
-        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=4),
-        EfficientNetConfig(width_coefficient=0.1, depth_coefficient=0.1, num_labels=4),
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]),
+        EfficientNetConfig(width_coefficient=0.1, depth_coefficient=0.1),
     ],
     ids=lambda model_config: model_config.model_type,
 )
@@ -142,6 +143,16 @@ def test_batch_normalization_is_refused(model_config, tmp_path):
     # A whole batch is normalized as it should be.
     whole = config(tmp_path, cached_mini_batch_size=8)
     CLCETrainer(model, whole, train_dataset=Images())
+
+
+@pytest.mark.parametrize(
+    ("is_deepspeed", "is_ragged_fsdp", "fix"),
+    [(True, False, "DistributedDataParallel or FSDP"), (False, True, "even_batches")],
+)
+def test_engines_that_would_miscount_mini_batches_are_refused(is_deepspeed, is_ragged_fsdp, fix):
+    check_forwards_in_mini_batches(vit(), False, False)
+    with pytest.raises(ValueError, match=f"(?s)cached_mini_batch_size.*{fix}"):
+        check_forwards_in_mini_batches(vit(), is_deepspeed, is_ragged_fsdp)
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -14,6 +14,18 @@ MORE = [
     Case(arguments={"contrastive_weight": 0.0, "cached_mini_batch_size": 3}),
 ]
 
+# Accelerate would shard ViTEmbeddings and, again, what get_input_embeddings finds inside it.
+FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["ViTLayer"]}}
+EVEN = {"accelerator_config": {"even_batches": True}}
+SHARDED = [
+    Case(),
+    Case(missing=3, arguments={"projection_dim": 128}),
+    Case(missing=3, arguments={"gradient_accumulation_steps": 2}),
+    Case(arguments={**EVEN, "cached_mini_batch_size": 3}),
+    Case(arguments={**EVEN, "cached_mini_batch_size": 5, "gradient_accumulation_steps": 2}),
+    Case(arguments={**EVEN, "cached_mini_batch_size": 1, "projection_dim": 5}),
+]
+
 
 @pytest.fixture(scope="module")
 def in_one_process(tmp_path_factory):
@@ -36,6 +48,13 @@ def two_processes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    cases = [case.with_arguments(**FSDP) for case in SHARDED]
+    results = train_in_processes(cases, tmp_path_factory.mktemp("sharded"), 2)
+    return {case.name: results[case.with_arguments(**FSDP).name] for case in SHARDED}
+
+
+@pytest.fixture(scope="module")
 def four_processes(tmp_path_factory):
     return train_in_processes(grid(32), tmp_path_factory.mktemp("four"), 4)
 
@@ -51,6 +70,14 @@ def test_two_processes_train_as_one(case, two_processes, in_one_process):
 @pytest.mark.parametrize("case", grid(32), ids=lambda case: case.name)
 def test_four_processes_train_as_one(case, four_processes, in_one_process):
     found = differences(four_processes[case.name], in_one_process(case))
+    assert found["gradient"] < 1e-5
+    assert found["weight"] < 1e-4
+    assert found["log"] < 1e-5
+
+
+@pytest.mark.parametrize("case", SHARDED, ids=lambda case: case.name)
+def test_sharded_models_train_as_one(case, sharded, in_one_process):
+    found = differences(sharded[case.name], in_one_process(case))
     assert found["gradient"] < 1e-5
     assert found["weight"] < 1e-4
     assert found["log"] < 1e-5

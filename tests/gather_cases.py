@@ -1,0 +1,78 @@
+"""Contrast embeddings that several processes share in every uneven way; run by accelerate launch.
+
+Each process writes whether its part, and its gradient averaged as in distributed training, are
+those of one process with all embeddings, in float64.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+
+from clce_hf import label_aware_contrastive_loss
+from clce_hf.gather import gather_rows
+from clce_hf.global_batch import global_contrastive_loss
+
+# Labels of each of three processes.
+SHARES = {
+    "equal": [[0, 1], [0, 2], [1, 2]],
+    "one image in one process": [[0, 1, 0, 2], [1], [0, 2, 2]],
+    "an empty process": [[0, 1, 1], [], [0, 0]],
+    "a process without a valid anchor": [[0, 0, 1], [2, 3], [0, 1]],
+    "one class in each process": [[0, 0], [1, 1], [2, 2]],
+    "left out labels": [[0, -100, 1], [-100], [1, 0, -100]],
+    "no valid anchor at all": [[0], [1], [2]],
+    "one class": [[0, 0], [0], [0, 0, 0]],
+}
+HYPERPARAMETERS = [
+    {"temperature": 0.5, "beta": 1.0, "variant": "in"},
+    {"temperature": 0.2, "beta": 0.0, "variant": "out"},
+]
+
+
+def error(shares, hyperparameters, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(sum(map(len, shares)), 5, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    rank, sizes = dist.get_rank(), [len(share) for share in shares]
+
+    whole = weight.clone().requires_grad_()
+    labels = torch.tensor([label for share in shares for label in share])
+    expected = label_aware_contrastive_loss(images @ whole, labels, **hyperparameters)
+    expected.backward()
+
+    own = weight.clone().requires_grad_()
+    mine = images.split(sizes)[rank] @ own
+    part, num_positives = global_contrastive_loss(
+        mine, torch.tensor(shares[rank], dtype=torch.int64), **hyperparameters
+    )
+    part.backward()
+    assert len(num_positives) == sizes[rank]
+    mean = part.detach() / dist.get_world_size()
+    dist.all_reduce(mean)
+    averaged = own.grad / dist.get_world_size()
+    dist.all_reduce(averaged)
+    return max(float((mean - expected.detach()).abs()), float((averaged - whole.grad).abs().max()))
+
+
+def main(folder: str) -> None:
+    PartialState()
+    assert dist.get_world_size() == 3
+    errors = {
+        f"{name}, {hyperparameters['variant']}": error(shares, hyperparameters, seed)
+        for seed, (name, shares) in enumerate(SHARES.items())
+        for hyperparameters in HYPERPARAMETERS
+    }
+    rank = dist.get_rank()
+    rows = torch.full((rank, 2, 3), rank, dtype=torch.bfloat16)
+    (stacked, again), first = gather_rows(rows, rows[:, 0])
+    assert (stacked[:, 0, 0].tolist(), first) == ([1, 2, 2], max(0, rank - 1))
+    assert torch.equal(stacked[:, 0], again)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
