@@ -1,5 +1,6 @@
 """Refuse what CLCE cannot train, before training where possible, naming the field and the fix."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,17 @@ def check_one_device(num_gpus: int) -> None:
             "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
             "GPUs: start the script with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one "
             "GPU."
+        )
+
+
+def check_processes_joined(num_processes: int) -> None:
+    """Raise `ValueError` where a launcher started more processes than have found each other."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if "LOCAL_RANK" in os.environ and launched > num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but each of them trains alone: on CPUs, "
+            "set use_cpu=True (--use_cpu), so that Accelerate joins them; else check that every "
+            "process sees a GPU."
         )
 
 

@@ -19,6 +19,7 @@ from clce_hf.checks import (
     check_forwards_in_mini_batches,
     check_model,
     check_one_device,
+    check_processes_joined,
     check_trains_below,
     class_labels,
     training_labels,
@@ -39,6 +40,7 @@ from clce_hf.projection import (
 from clce_hf.renamed_weights import load_renamed_weights
 from clce_hf.running_means import RunningMeans
 from clce_hf.sampler import GroupByLabelSampler
+from clce_hf.sampler_epoch import SamplerEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class CLCETrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         # Empty for a model whose forward takes no labels, which this one is not given anyway.
         self.label_names = self.label_names or ["labels"]
+        self.add_callback(SamplerEpoch)
         if self._config.layer_decay is not None and self.optimizer is not None:
             raise ValueError(
                 "layer_decay sets the learning rates of the optimizer that Trainer creates: leave "
@@ -96,6 +99,7 @@ class CLCETrainer(Trainer):
         model = cast(nn.Module, self.model)
         check_model(model)
         check_one_device(self.args.n_gpu)
+        check_processes_joined(self.accelerator.num_processes)
         check_data_parallel(self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
         if self._mini_batch_size is not None:
             is_ragged_fsdp = self.is_fsdp_enabled and not self.accelerator.even_batches

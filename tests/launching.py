@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from accelerate import DistributedType, PartialState
+
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "examples" / "accelerate"
 
@@ -35,3 +37,8 @@ def launch(
     )
     assert not check or finished.returncode == 0, finished.stdout + finished.stderr
     return finished
+
+
+def shard_on_cpu() -> None:
+    """Have Accelerate shard on the CPU, too, as torch and gloo can; call it in each process."""
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU

@@ -16,8 +16,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from accelerate import DistributedType, PartialState
-from launching import launch
+from launching import launch, shard_on_cpu
 from tiny import GradientRecorder, Images, beit, config, largest_relative_difference, logged, vit
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -105,13 +104,13 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     recorder, counter = GradientRecorder(), SyncCounter()
     args = config(folder / "run", CLCEConfig, **arguments)
     if args.fsdp:
-        # Accelerate shards on GPUs only; torch and gloo shard on the CPU, too.
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        shard_on_cpu()
     model = MODELS[case.model](**case.model_config)
     trainer = CLCETrainer(model, args, train_dataset=data, callbacks=[recorder, counter])
     counter.trainer = trainer
     trainer.train()
     assert trainer.accelerator.num_processes == num_processes
+    assert trainer.is_fsdp_enabled == bool(args.fsdp)
     logs = [name for name in LOGS if name in trainer.state.log_history[0]]
     return {
         **{f"gradient.{name}": whole(value) for name, value in recorder.steps[0].items()},
