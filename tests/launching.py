@@ -11,18 +11,23 @@ HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "examples" / "accelerate"
 
 
-def launch(
-    *command: str, num_processes: int = 2, check: bool = True, timeout: int = 400, **options: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a script or `-m module` with its arguments in several processes on the CPU."""
-    environment = {
+def environment(**variables: str) -> dict[str, str]:
+    return {
         **os.environ,
-        "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(HERE),
-        **options,
+        **variables,
     }
+
+
+def launch(
+    *command: str, num_processes: int = 2, check: bool = True, joined: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a script or `-m module` with its arguments in several processes on the CPU.
+
+    `joined=False` leaves it to the command to say that it runs on the CPU.
+    """
     finished = subprocess.run(
         [
             *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
@@ -32,8 +37,8 @@ def launch(
         ],
         capture_output=True,
         text=True,
-        env=environment,
-        timeout=timeout,
+        env=environment(ACCELERATE_USE_CPU="true") if joined else environment(),
+        timeout=400,
     )
     assert not check or finished.returncode == 0, finished.stdout + finished.stderr
     return finished
