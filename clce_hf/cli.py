@@ -75,8 +75,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if command == "train":
         arguments = parse(rest)
         outcome = _run(arguments)
-        if PartialState().is_main_process:
+        state = PartialState()
+        if state.is_main_process:
             print(_summary(arguments[2], outcome))
+        # A process that leaves first would break what the others still hold open.
+        state.wait_for_everyone()
+        state.destroy_process_group()
     elif command == "demo":
         _demo(rest)
     elif command in ("-h", "--help"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from launching import leave_together
 
 from clce_hf import label_aware_contrastive_loss
 from clce_hf.gather import gather_rows
@@ -76,3 +77,4 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave_together()

@@ -11,7 +11,7 @@ import os
 import signal
 from pathlib import Path
 
-from launching import shard_on_cpu
+from launching import leave_together, shard_on_cpu
 from tiny import Images, vit
 from transformers import HfArgumentParser, TrainerCallback
 
@@ -65,3 +65,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    leave_together()

@@ -47,3 +47,10 @@ def launch(
 def shard_on_cpu() -> None:
     """Have Accelerate shard on the CPU, too, as torch and gloo can; call it in each process."""
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def leave_together() -> None:
+    """End a script: a process that left first would break what the others still hold open."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()

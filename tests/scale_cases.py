@@ -16,7 +16,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from launching import launch, shard_on_cpu
+from launching import launch, leave_together, shard_on_cpu
 from tiny import GradientRecorder, Images, beit, config, largest_relative_difference, logged, vit
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -160,3 +160,4 @@ def main(file: str, folder: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave_together()

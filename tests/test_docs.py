@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launching import launch
 from PIL import Image
 from tiny import Images, vit
 from transformers import ViTImageProcessor
@@ -112,6 +113,14 @@ def test_the_example_of_a_folder_of_images(workplace):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
+    assert "eval_accuracy" in done.stdout
+    assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+
+
+def test_the_example_runs_in_two_processes(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    script = ROOT / "examples" / "image_folder.py"
+    done = launch(str(script), "photos", "google/vit-base-patch16-224-in21k", "runs/photos")
     assert "eval_accuracy" in done.stdout
     assert (workplace / "runs" / "photos" / "model.safetensors").exists()
 
