@@ -54,21 +54,13 @@ def count_positives(labels: Tensor) -> Tensor:
 def to_unit_length(embeddings: Tensor) -> Tensor:
     """Scale each row to length 1 without overflow; a row below 1e-12 stays what it is, about 0.
 
-    The largest entry is divided out first: the direction does not depend on it, so no gradient
-    goes through it, and squares neither overflow nor vanish. What remains has a length of at least
-    1, except for a (nearly) zero row, whose gradient must not blow up by 1 / length.
-
     Args:
         embeddings: floating point, shape (n, d).
 
     Returns:
         Shape (n, d), float32 at least: float64 stays float64.
     """
-    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    scale = embeddings.detach().abs().amax(dim=1, keepdim=True)
-    is_zero = scale <= _NORM_FLOOR
-    embeddings = embeddings / scale.masked_fill(is_zero, 1.0)
-    return embeddings / embeddings.norm(dim=1, keepdim=True).masked_fill(is_zero, 1.0)
+    return _UnitLength.apply(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
 
 def contrastive_sum(
@@ -95,6 +87,33 @@ def contrastive_sum(
     """
     with torch.autocast(keys.device.type, enabled=False):
         return _ContrastiveSum.apply(keys, labels, anchors, temperature, beta, variant)
+
+
+class _UnitLength(torch.autograd.Function):
+    """Autograd alone would hold twice as many tensors of the embeddings' size.
+
+    The largest entry of a row is divided out first, so that squares neither overflow nor vanish;
+    what remains has a length of at least 1. The gradient of a (nearly) zero row must not blow up by
+    1 / length: it passes as it is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
+        scale = embeddings.abs().amax(dim=1, keepdim=True)
+        is_zero = scale <= _NORM_FLOOR
+        scale.masked_fill_(is_zero, 1.0)
+        unit = embeddings / scale
+        length = unit.norm(dim=1, keepdim=True).masked_fill_(is_zero, 1.0)
+        unit.div_(length)
+        ctx.save_for_backward(unit, scale, length, is_zero)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        (gradient,) = grad_outputs
+        unit, scale, length, is_zero = ctx.saved_tensors
+        along = (gradient * unit).sum(1, keepdim=True).masked_fill_(is_zero, 0.0)
+        return torch.addcmul(gradient, unit, along, value=-1).div_(length).div_(scale)
 
 
 class _ContrastiveSum(torch.autograd.Function):
