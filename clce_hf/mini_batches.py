@@ -79,10 +79,7 @@ class _Surroundings:
         return torch.random.fork_rng(self._devices, device_type=self._device_type)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        # A weight that the pass without a graph has cast and cached would carry no gradient.
-        return torch.autocast(
-            self._device_type, self._autocast_dtype, self._is_autocast, cache_enabled=False
-        )
+        return torch.autocast(self._device_type, self._autocast_dtype, self._is_autocast)
 
 
 class _MiniBatches(torch.autograd.Function):

@@ -16,7 +16,7 @@ def environment(**variables: str) -> dict[str, str]:
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
         **variables,
     }
 

@@ -114,6 +114,17 @@ def test_autocast_of_the_caller_holds_in_both_passes():
     assert model.inner.weight.grad.abs().sum() > 0
 
 
+def test_the_backward_pass_leaves_the_generator_alone():
+    model, inputs = Scaled(), {"x": torch.randn(6, 4)}
+    (outputs,) = forward_in_mini_batches(
+        lambda mini_batch: (model(**mini_batch),), split_inputs(inputs, 6, 4)
+    )
+    torch.rand(3)  # drawn after the forward pass, and not to be drawn again
+    state = torch.get_rng_state()
+    outputs.sum().backward()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_model_that_does_not_repeat_itself_is_refused(tmp_path):
     class Drifting(TrainerCallback):
         def on_train_begin(self, args, state, control, model=None, **kwargs):
