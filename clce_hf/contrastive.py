@@ -14,8 +14,10 @@ s_ij = z_i . z_j / temperature, z the embedding scaled to length 1:
 
 Everything is computed in log space, where the weighted negatives are
 log|N| + LSE_n((1 + beta) s_in) - LSE_n(beta s_in). The gradient with respect to s is known in
-closed form, so a block of anchors needs its similarities once, for loss and gradient together, and
-the n x n matrix is never kept: the same few buffers of a block's size serve the whole walk.
+closed form, so a block of anchors needs its similarities once, for loss and gradient together: the
+same few buffers of a block's size serve the whole walk. Only where all keys are anchors and the
+n x n slopes are few are they kept to its end: added to their transpose, they need one matrix
+product with the keys instead of two.
 """
 
 import math
@@ -34,6 +36,9 @@ _BLOCK_ELEMENTS = 2**21
 
 _MIN_BLOCK_ROWS = 64
 """Anchors in a block at least, so that reading all embeddings for it is worth the while."""
+
+_KEPT_SLOPES = 2**24
+"""Slopes that are kept at most, 64 MiB in float32: those of 4,096 keys."""
 
 _NORM_FLOOR = 1e-12
 
@@ -130,21 +135,28 @@ class _ContrastiveSum(torch.autograd.Function):
         counted = labels != IGNORE_INDEX
         total = keys.new_zeros(())
         gradient = torch.zeros_like(keys) if ctx.needs_input_grad[0] else None
-        rows = min(len(anchors), _block_rows(*keys.shape))
-        buffers = [keys.new_empty(rows, keys.shape[0]) for _ in range(3)]
-        for start in range(anchors.start, anchors.stop, max(rows, 1)):
+        num_keys = keys.shape[0]
+        rows = max(1, min(len(anchors), _block_rows(*keys.shape)))
+        are_kept = gradient is not None and len(anchors) == num_keys and num_keys**2 <= _KEPT_SLOPES
+        buffers = [keys.new_empty(rows, num_keys) for _ in range(2)]
+        all_slopes = keys.new_empty(num_keys if are_kept else rows, num_keys)
+        for start in range(anchors.start, anchors.stop, rows):
             block = range(start, min(start + rows, anchors.stop))
             own = slice(block.start, block.stop)
-            similarities, *scratch = (buffer[: len(block)] for buffer in buffers)
+            similarities, scratch = (buffer[: len(block)] for buffer in buffers)
+            slopes = all_slopes[own] if are_kept else all_slopes[: len(block)]
             torch.mm(keys[own], keys.T, out=similarities).div_(temperature)
-            losses, slopes = _anchor_losses(
-                similarities, labels, counted, block, beta, variant, scratch
+            losses = _anchor_losses(
+                similarities, labels, counted, block, beta, variant, slopes, scratch
             )
             total += losses.sum()
             if gradient is not None:
                 slopes.div_(temperature)
-                gradient[own].addmm_(slopes, keys)
-                gradient.addmm_(slopes.T, keys[own])
+                if not are_kept:
+                    gradient[own].addmm_(slopes, keys)
+                    gradient.addmm_(slopes.T, keys[own])
+        if gradient is not None and are_kept:
+            _add_symmetric_product(gradient, all_slopes, keys, rows)
         ctx.save_for_backward(gradient)
         return total
 
@@ -165,6 +177,18 @@ def _block_rows(num_keys: int, dim: int) -> int:
     return max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
 
 
+def _add_symmetric_product(gradient: Tensor, slopes: Tensor, keys: Tensor, rows: int) -> None:
+    """Add (slopes + slopes.T) @ keys in blocks of rows; slopes, shape (n, n), are overwritten."""
+    for start in range(0, len(keys), rows):
+        stop = start + rows
+        block = slopes[start:stop, start:]
+        square = block[:, :rows]
+        square.copy_(square + square.T)
+        beyond = block[:, rows:].add_(slopes[stop:, start:stop].T)
+        gradient[start:stop].addmm_(block, keys[start:])
+        gradient[stop:].addmm_(beyond.T, keys[start:stop])
+
+
 def _anchor_losses(
     similarities: Tensor,
     labels: Tensor,
@@ -172,14 +196,15 @@ def _anchor_losses(
     block: range,
     beta: float,
     variant: Variant,
-    scratch: list[Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Loss of each anchor, shape (rows, 1), and its slope with respect to each similarity.
+    slopes: Tensor,
+    scratch: Tensor,
+) -> Tensor:
+    """Loss of each anchor, shape (rows, 1); its slope with respect to each similarity in `slopes`.
 
-    The similarities (rows, n) and the two scratch tensors of that shape are overwritten; the slopes
-    lie in one of them. An anchor without a positive gets zeros.
+    The similarities (rows, n) and `scratch`, of that shape, are overwritten, too. An anchor without
+    a positive gets zeros.
     """
-    to_positives, to_negatives = scratch
+    to_positives, to_negatives = slopes, scratch
     nothing = similarities.new_full((), -math.inf)
     own = slice(block.start, block.stop)
     same = labels[own, None] == labels
@@ -195,8 +220,8 @@ def _anchor_losses(
     positive_mean = num_positives.new_zeros(())
     if variant == "out":
         positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
-    positive_exp = to_positives.sub_(nearest_positive).exp_()
-    positive_sum = _sum_or_one(positive_exp, is_anchor)
+    to_positives.sub_(nearest_positive).exp_()  # whose multiples their slopes are
+    positive_sum = _sum_or_one(to_positives, is_anchor)
 
     torch.where(same, nothing, similarities, out=to_negatives)
     nearest_negative = _largest(to_negatives)
@@ -217,15 +242,15 @@ def _anchor_losses(
 
     if variant == "in":
         losses += num_positives.log()
-        slopes = positive_exp.mul_(-share_of_negatives / positive_sum)
+        slopes.mul_(-share_of_negatives / positive_sum)
     else:
         losses += log_positives - positive_mean
-        slopes = positive_exp.mul_((-odds).sigmoid() * is_anchor / positive_sum)
+        slopes.mul_((-odds).sigmoid() * is_anchor / positive_sum)
         slopes.addcmul_(same, each, value=-1)
         slopes.diagonal(block.start).add_(each[:, 0])
     slopes.addcmul_(negative_exp, (1.0 + beta) * share_of_negatives / negative_sum)
     slopes.addcmul_(weight_exp, -beta * share_of_negatives / weight_sum)
-    return losses.masked_fill(~is_anchor, 0.0), slopes
+    return losses.masked_fill(~is_anchor, 0.0)
 
 
 def _largest(masked: Tensor) -> Tensor:

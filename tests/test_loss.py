@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -47,8 +48,9 @@ def test_value_and_gradient_equal_the_double_loop(labels, dim, temperature, beta
 def test_the_blocks_do_not_show(monkeypatch, variant, beta):
     embeddings, labels = random_batch(n=23)
     results = []
-    for rows in (1, 4, 64):
+    for rows, kept in itertools.product((1, 4, 64), (0, 23**2)):
         monkeypatch.setattr(contrastive, "_block_rows", lambda num_keys, dim, rows=rows: rows)
+        monkeypatch.setattr(contrastive, "_KEPT_SLOPES", kept)
         leaf = embeddings.clone().requires_grad_()
         loss = label_aware_contrastive_loss(leaf, labels, beta=beta, variant=variant)
         loss.backward()
