@@ -2,13 +2,16 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow check bench clean
 
 demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
 	$(VENV)/bin/clce-hf demo $(DEMO_FLAGS)
 
 test: $(INSTALLED)  ## run the tests
 	$(PYTHON) -m pytest
+
+test-slow: $(INSTALLED)  ## run the tests that make test leaves out
+	$(PYTHON) -m pytest -m slow
 
 check: $(INSTALLED)  ## lint, format, types and the direction of imports
 	$(VENV)/bin/ruff check .

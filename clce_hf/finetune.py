@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from huggingface_hub.utils import httpx
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -83,7 +84,8 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
     start = time.perf_counter()
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-        trainer.save_model()
+        # As a call of Trainer's own: the upload is to wait for the metrics.
+        trainer.save_model(_internal_call=True)
         trainer.save_metrics("train", result.metrics)
         trainer.save_state()
     seconds = time.perf_counter() - start
@@ -92,8 +94,17 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics)
     if args.push_to_hub:
-        trainer.push_to_hub()
+        _push(trainer, data)
     return Outcome(metrics, seconds)
+
+
+def _push(trainer: CLCETrainer, data: DataArguments) -> None:
+    try:
+        trainer.push_to_hub(dataset_tags=data.dataset_name)
+    except (httpx.HTTPError, OSError) as error:
+        raise FinetuneError(
+            f"The model is trained and saved in output_dir, but was not uploaded: {error}"
+        ) from error
 
 
 def _check_checkpoint(folder: str | None) -> None:
@@ -115,7 +126,7 @@ def _make_trainer(
             train, held_out = load_digits_splits()
         names = train.features["labels"].names
         small = is_digits(model_arguments, data)
-        model, processor = small_vit(names) if small else _load(model_arguments, names)
+        model, processor = small_vit(names) if small else load_model(model_arguments, names)
         # Digits are no longer themselves when they are flipped or cropped.
         train_rows = evaluation_rows(processor) if digits else training_rows(processor)
         return CLCETrainer(
@@ -145,7 +156,7 @@ def _check_is_named(arguments: ModelArguments) -> None:
             )
 
 
-def _load(
+def load_model(
     arguments: ModelArguments, names: list[str]
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Load the model with a head for these classes, and its image processor."""

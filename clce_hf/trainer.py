@@ -2,9 +2,12 @@
 
 import functools
 import logging
+import shutil
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
@@ -31,7 +34,15 @@ from clce_hf.global_batch import global_contrastive_loss
 from clce_hf.layer_decay import apply_layer_decay
 from clce_hf.loss import label_aware_contrastive_loss
 from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
+from clce_hf.model_card import Run, rewrite_model_card, training_settings
+from clce_hf.pictures import (
+    EmbeddingSample,
+    can_draw,
+    draw_embedding_map,
+    draw_training_curve,
+)
 from clce_hf.projection import (
+    PROJECTION_FILE,
     attach_projection,
     load_projection,
     save_projection,
@@ -41,6 +52,7 @@ from clce_hf.renamed_weights import load_renamed_weights
 from clce_hf.running_means import RunningMeans
 from clce_hf.sampler import GroupByLabelSampler
 from clce_hf.sampler_epoch import SamplerEpoch
+from clce_hf.unsaved_token import UnsavedToken
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +81,15 @@ class CLCETrainer(Trainer):
         self._capture: EmbeddingCapture | None = None
         self._train_means = RunningMeans()
         self._eval_means = RunningMeans()
+        self._eval_sample = EmbeddingSample() if can_draw() else None
         args = add_defaults(CLCEConfig("tmp_trainer") if args is None else args)
+        if args.hub_token is not None:
+            args.hub_token = UnsavedToken(args.hub_token)
         super().__init__(model, args, *others, **named)
         # Has the labels of a step counted for every model: the loss that is scaled by it is ours.
         self.model_accepts_loss_kwargs = True
         # Empty for a model whose forward takes no labels, which this one is not given anyway.
         self.label_names = self.label_names or ["labels"]
-        self.add_callback(SamplerEpoch)
         if self._config.layer_decay is not None and self.optimizer is not None:
             raise ValueError(
                 "layer_decay sets the learning rates of the optimizer that Trainer creates: leave "
@@ -130,6 +144,8 @@ class CLCETrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         labels = cast(Tensor, training_labels(dataset, samples_per_class, self.label_names))
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self.pop_callback(SamplerEpoch)  # of an earlier run
+        self.add_callback(SamplerEpoch)
         return GroupByLabelSampler(labels, samples_per_class, self._train_batch_size, seed=seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -162,15 +178,17 @@ class CLCETrainer(Trainer):
                 layer that is not the right one, or embeddings without gradient.
             FloatingPointError: in training, if a term is not finite.
         """
+        # A step of evaluation may be taken by hand, with a model in training mode.
+        is_training = model.training and torch.is_grad_enabled()
         inputs, labels = self._split_labels(inputs)
-        if self._mini_batch_size is None or not model.training:
+        if self._mini_batch_size is None or not is_training:
             outputs, embeddings = self._forward(model, inputs)
         else:
             outputs, embeddings = self._forward_cached(model, inputs, len(labels))
         logits = logits_of(outputs)
         labels = class_labels(labels, logits)
         loss = self._cross_entropy(outputs, logits, labels, num_items_in_batch)
-        if model.training:
+        if is_training:
             loss = self._training_loss(loss, embeddings, labels, num_items_in_batch)
         else:
             self._observe_evaluation(loss, embeddings, labels)
@@ -300,6 +318,8 @@ class CLCETrainer(Trainer):
             num_anchors = (count_positives(labels) > 0).sum()
             contrastive = label_aware_contrastive_loss(embeddings, labels, **self._hyperparameters)
             self._eval_means.add(num_anchors, contrastive_loss=contrastive * num_anchors)
+            if self._eval_sample is not None and self.is_world_process_zero():
+                self._eval_sample.add(embeddings, labels)
 
     def evaluation_loop(
         self,
@@ -315,6 +335,11 @@ class CLCETrainer(Trainer):
         the evaluation; it is left out where no image has one.
         """
         self._eval_means.reset()
+        if self._eval_sample is not None:
+            num_images = (
+                len(dataloader) * self.args.eval_batch_size if has_length(dataloader) else None
+            )
+            self._eval_sample.start(num_images)
         output = super().evaluation_loop(
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
@@ -366,3 +391,90 @@ class CLCETrainer(Trainer):
             return False
         load_projection(self._projection, folder)
         return load_renamed_weights(model, folder)
+
+    # ---- the Hub ----
+
+    def create_model_card(self, *args: Any, **named: Any) -> None:
+        """Write the model card, `README.md` in `output_dir`; the arguments are those of `Trainer`.
+
+        It tells the measured metrics, the settings of the loss and the training, how to load the
+        model and whom to cite. With the `reports` extra installed, pictures of the training and
+        of the embeddings seen in the last evaluation lie beside it.
+        """
+        super().create_model_card(*args, **named)
+        if not self.is_world_process_zero():
+            return
+        folder = Path(cast(str, self.args.output_dir))
+        named_classes = cast(Any, self.model).config.id2label
+        class_names = [str(named_classes[label]) for label in sorted(named_classes)]
+        keeps_best = self.args.load_best_model_at_end and self.state.best_global_step
+        run = Run(
+            name=self.hub_model_id or folder.absolute().name,
+            class_names=class_names,
+            dataset=self.train_dataset if self.eval_dataset is None else self.eval_dataset,
+            settings=training_settings(self._config),
+            log_history=self.state.log_history,
+            best_step=self.state.best_global_step if keeps_best else None,
+            pictures=self._draw(folder, class_names),
+            is_contrasted=self._capture is not None,
+        )
+        rewrite_model_card(folder / "README.md", run)
+
+    def _draw(self, folder: Path, class_names: list[str]) -> dict[str, Path]:
+        if self._eval_sample is None:
+            return {}
+        pictures = {}
+        file = folder / "training_curve.png"
+        if draw_training_curve(self.state.log_history, file):
+            pictures["The terms of the loss during training"] = file
+        file = folder / "embeddings.png"
+        if draw_embedding_map(*self._eval_sample.rows(), class_names, file):
+            pictures["Embeddings of images that were evaluated on, t-SNE"] = file
+        return pictures
+
+    def push_to_hub(self, *args: Any, **named: Any) -> CommitInfo:
+        """Save the model, write its card and upload both; the arguments are those of `Trainer`.
+
+        Raises:
+            HfHubHTTPError: if the Hub refuses. What was trained is saved all the same.
+        """
+        # Trainer saves only once the repository is made, which may fail, too.
+        self.save_model(_internal_call=True)
+        try:
+            return super().push_to_hub(*args, **named)
+        except Exception:
+            self._explain_failed_push("The model")
+            raise
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.hub_always_push:
+            # The files that an earlier upload still reads are about to be overwritten.
+            self._finish_current_push()
+        self._report_failed_pushes()
+        head = Path(checkpoint_folder, PROJECTION_FILE)
+        if self.is_world_process_zero() and head.is_file():
+            shutil.copy(head, cast(str, self.args.output_dir))
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        self._report_failed_pushes()
+
+    def _report_failed_pushes(self) -> None:
+        """Log what uploads in the background, whose errors Trainer does not read, came to."""
+        push = getattr(self, "push_in_progress", None)
+        if push is None or not push.is_done():
+            return
+        for error in {
+            str(error): error for job in push.jobs if (error := job.exception())
+        }.values():
+            self._explain_failed_push("A checkpoint", error)
+        self.push_in_progress = None
+
+    def _explain_failed_push(self, what: str, error: BaseException | None = None) -> None:
+        logger.error(
+            f"{what} was not uploaded, but nothing is lost: it is saved in output_dir. Once the "
+            "Hub takes it again, call trainer.push_to_hub(), or run `hf upload "
+            f"{self.hub_model_id or 'USER/MODEL'} OUTPUT_DIR`.",
+            exc_info=error,
+        )

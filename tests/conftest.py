@@ -1,14 +1,30 @@
+import atexit
+import contextlib
 import os
+import tempfile
 
 import numpy as np
 import pytest
+from hub_server import serving
 from PIL import Image
 
-# Nothing here may reach out, and a download would hide that something is missing. The client reads
-# this when it is imported, so no import above may bring it.
-os.environ["HF_HUB_OFFLINE"] = "1"
+# The Hub that the tests see is one on this machine, and what is kept of it a folder of their own.
+# The client reads these when it is imported, so no import above may bring it.
+_running = contextlib.ExitStack()
+atexit.register(_running.close)
+HUB = _running.enter_context(serving())
+os.environ["HF_ENDPOINT"] = HUB.url
+os.environ["HF_HOME"] = _running.enter_context(tempfile.TemporaryDirectory())
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture
+def hub():
+    """The Hub, empty."""
+    HUB.clear()
+    return HUB
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import yaml
 from tiny import CLASSES, vit
+from tiny_models import save_timm
 from transformers import (
-    TimmWrapperConfig,
-    TimmWrapperForImageClassification,
     ViTImageProcessor,
     pipeline,
 )
@@ -211,16 +210,7 @@ def test_a_head_for_other_classes(folder, tmp_path):
 
 
 def test_a_timm_checkpoint(folder, tmp_path):
-    config = TimmWrapperConfig(architecture="test_vit", num_labels=4, model_args={"img_size": 32})
-    config.pretrained_cfg = {
-        "input_size": [3, 32, 32],
-        "mean": [0.4, 0.5, 0.6],
-        "std": [0.2, 0.2, 0.3],
-        "interpolation": "bicubic",
-        "crop_pct": 0.9,
-        "num_classes": 4,
-    }
-    TimmWrapperForImageClassification(config).save_pretrained(tmp_path / "timm")
+    save_timm("timm-vit", tmp_path / "timm")
     train(folder, str(tmp_path / "timm"), tmp_path / "out")
     classify = pipeline("image-classification", model=str(tmp_path / "out"), device="cpu")
     assert classify(str(folder / "validation" / "bee" / "0.png"))[0]["label"] in CLASSES

@@ -1,7 +1,9 @@
 """Every snippet of the README and the docs runs."""
 
+import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import torch
 from launching import launch
 from PIL import Image
+from test_drop_in import STOCK, SWAPPED
 from tiny import Images, vit
 from transformers import ViTImageProcessor
 
@@ -51,7 +54,15 @@ def test_there_are_snippets():
     assert len(snippets("python")) >= 4
     assert len(snippets("bash")) >= 5
     fences = sum(len(re.findall(r"^```\w", page.read_text(), re.MULTILINE)) for page in PAGES)
-    assert fences == len(snippets("python")) + len(snippets("bash"))
+    languages = ("python", "bash", "diff")
+    assert fences == sum(len(snippets(language)) for language in languages)
+
+
+@pytest.mark.parametrize(("page", "code"), snippets("diff"))
+def test_a_changed_line_is_the_one_that_the_scripts_change(page, code):
+    removed = "".join(line[1:] for line in code.splitlines(True) if line[0] == "-")
+    added = "".join(line[1:] for line in code.splitlines(True) if line[0] == "+")
+    assert (removed, added) == (STOCK, SWAPPED)
 
 
 # The snippets leave the device and pinning to the machine, and one without an accelerator warns.
@@ -117,6 +128,26 @@ def test_the_example_of_a_folder_of_images(workplace):
     assert (workplace / "runs" / "photos" / "model.safetensors").exists()
 
 
+def test_the_example_with_the_flags_of_transformers(workplace, monkeypatch):
+    options = {
+        "model_name_or_path": "google/vit-base-patch16-224-in21k",
+        "train_dir": "photos/train",
+        "validation_dir": "photos/validation",
+        "output_dir": "runs/photos",
+        "max_steps": "2",
+        "max_train_samples": "12",
+        "samples_per_class": "4",
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    script = ROOT / "examples" / "image_classification.py"
+    monkeypatch.setattr(sys, "argv", [script.name, *flags, "--do_train", "--do_eval", "--use_cpu"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+    metrics = json.loads((workplace / "runs" / "photos" / "eval_results.json").read_text())
+    assert 0.0 <= metrics["eval_accuracy"] <= 1.0
+
+
+@pytest.mark.slow
 def test_the_example_runs_in_two_processes(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     script = ROOT / "examples" / "image_folder.py"

@@ -5,6 +5,7 @@ import shutil
 import time
 
 import interrupted_run
+import pytest
 import safetensors.torch
 from launching import launch
 from transformers import AutoModelForImageClassification
@@ -30,6 +31,7 @@ def resumed(folder, *arguments):
     return whole, steps(folder)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_and_the_run_resumes(tmp_path):
     grouped = ["--samples_per_class", "2"]
     launch(interrupted_run.__file__, str(tmp_path / "whole"), *grouped)
@@ -48,6 +50,7 @@ def test_a_killed_worker_is_told_and_the_run_resumes(tmp_path):
     assert steps(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_a_sharded_run_resumes_and_its_model_loads(tmp_path):
     settings = {"transformer_layer_cls_to_wrap": ["ViTLayer"]}
     whole, again = resumed(tmp_path, "--fsdp", "--fsdp_config", json.dumps(settings))

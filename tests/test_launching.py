@@ -47,6 +47,7 @@ def test_the_command_line_trains_in_two_processes(tmp_path):
     assert results["epoch"] == pytest.approx(2 / steps_in_epoch)
 
 
+@pytest.mark.slow
 def test_two_machines_train_together(tmp_path):
     options = ["--config_file", str(CONFIGS / "two_nodes.yaml"), "--num_processes", "2"]
     with socket.socket() as free:
@@ -71,6 +72,7 @@ def test_two_machines_train_together(tmp_path):
     assert "training time" not in printed[1][0]
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_find_each_other_are_refused(tmp_path):
     without_use_cpu = [word for word in QUICK if word != "--use_cpu"]
     finished = launch(

@@ -6,22 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Images, beit, config, logged, vit
-from transformers import AutoModelForImageClassification, TrainerCallback
+from tiny import Images, StopAt, beit, config, logged, vit
+from transformers import AutoModelForImageClassification
 
 from clce_hf import CLCETrainer
 
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
-
-
-class StopAt(TrainerCallback):
-    """Ends the run at a step, as a killed process would, its schedule unchanged."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step >= self.step
 
 
 def run(folder, build, stop=None, resume=None, **fields):

@@ -67,6 +67,7 @@ def test_two_processes_train_as_one(case, two_processes, in_one_process):
     assert found["log"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", grid(32), ids=lambda case: case.name)
 def test_four_processes_train_as_one(case, four_processes, in_one_process):
     found = differences(four_processes[case.name], in_one_process(case))
@@ -75,6 +76,7 @@ def test_four_processes_train_as_one(case, four_processes, in_one_process):
     assert found["log"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SHARDED, ids=lambda case: case.name)
 def test_sharded_models_train_as_one(case, sharded, in_one_process):
     found = differences(sharded[case.name], in_one_process(case))

@@ -57,6 +57,16 @@ class Images(Dataset):
         return {"pixel_values": self.pixel_values[index], "labels": self.targets[index]}
 
 
+class StopAt(TrainerCallback):
+    """Ends the run at a step, as a killed process would, its schedule unchanged."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.step
+
+
 def config(folder: Any, cls: type = CLCEConfig, **fields: Any) -> Any:
     return cls(
         str(folder),

@@ -238,6 +238,22 @@ def _from_timm(architecture: str, model_args: dict[str, Any]) -> PreTrainedModel
     return TimmWrapperForImageClassification(config)
 
 
+def save_timm(name: str, folder: Any) -> None:
+    """Save a checkpoint of timm, which says how its images are prepared."""
+    architecture, model_args = _TIMM[name]
+    options: dict[str, Any] = {"num_labels": 4, "model_args": model_args}
+    config = TimmWrapperConfig(architecture=architecture, **options)
+    config.pretrained_cfg = {
+        "input_size": [3, 32, 32],
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.2, 0.3],
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+        "num_classes": 4,
+    }
+    TimmWrapperForImageClassification(config).save_pretrained(folder)
+
+
 def _all() -> dict[str, TinyModel]:
     models = {}
     mapping: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING

@@ -1,0 +1,50 @@
+"""Fine-tune an image classifier: a script to copy and change.
+
+It takes the flags of Transformers' run_image_classification.py and those of CLCEConfig.
+
+    python examples/image_classification.py --model_name_or_path google/vit-base-patch16-224-in21k \
+        --train_dir photos/train --validation_dir photos/validation --output_dir runs/photos \
+        --do_train --do_eval --samples_per_class 4
+"""
+
+from transformers import HfArgumentParser, set_seed
+
+from clce_hf import CLCEConfig, CLCETrainer
+from clce_hf.accuracy import compute_accuracy
+from clce_hf.data import DataArguments, load_splits
+from clce_hf.finetune import ModelArguments, load_model
+from clce_hf.transforms import evaluation_rows, training_rows
+
+
+def main():
+    parser = HfArgumentParser((ModelArguments, DataArguments, CLCEConfig))
+    model_args, data_args, args = parser.parse_args_into_dataclasses()
+    args.remove_unused_columns = False  # the transforms make the pixels of the image column
+    set_seed(args.seed)
+
+    train, held_out = load_splits(data_args, args.seed, model_args.cache_dir, model_args.token)
+    model, processor = load_model(model_args, train.features["labels"].names)
+    trainer = CLCETrainer(
+        model,
+        args,
+        train_dataset=train.with_transform(training_rows(processor)),
+        eval_dataset=held_out.with_transform(evaluation_rows(processor)),
+        processing_class=processor,
+        compute_metrics=compute_accuracy,
+    )
+    if args.do_train:
+        result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.save_model()
+        trainer.log_metrics("train", result.metrics)
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+    if args.do_eval:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    if args.push_to_hub:
+        trainer.push_to_hub(dataset_tags=data_args.dataset_name)
+
+
+if __name__ == "__main__":
+    main()
