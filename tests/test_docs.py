@@ -33,8 +33,10 @@ def snippets(language):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A folder where the photographs and the checkpoint that the snippets name exist."""
+def workplace(hub, tmp_path, monkeypatch):
+    """A folder with the photographs and checkpoints that the snippets name, and a Hub account."""
+    monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    hub.create("ann/photos").files["last-checkpoint/trainer_state.json"] = b"{}"
     generator = np.random.default_rng(0)
     for split in ("train", "validation"):
         for name in ("cat", "dog"):
