@@ -16,6 +16,7 @@ from launching import launch
 from PIL import Image
 from test_drop_in import STOCK, SWAPPED
 from tiny import Images, vit
+from tiny_models import save_timm
 from transformers import ViTImageProcessor
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,7 @@ def workplace(hub, tmp_path, monkeypatch):
     checkpoint = tmp_path / "google" / "vit-base-patch16-224-in21k"
     vit(num_labels=2).save_pretrained(checkpoint)
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(checkpoint)
+    save_timm("timm-beit3", tmp_path / "timm" / "beit3_base_patch16_224.in22k_ft_in1k")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -81,6 +83,8 @@ def test_python(page, code, workplace):
         "labels": torch.arange(8) % 4,
     }
     exec(compile(code, page.name, "exec"), names)
+    if page.stem == "checkpoints":
+        assert names["model"].timm_model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(("page", "code"), snippets("bash"))

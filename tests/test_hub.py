@@ -13,14 +13,16 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import timm
 import torch
 from huggingface_hub import ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import httpx
 from PIL import Image
 from safetensors.torch import load_file
+from timm.models import save_for_hf
 from tiny import CLASSES, Images, StopAt, beit, config, logged, vit
-from transformers import AutoModelForImageClassification, ViTImageProcessor
+from transformers import AutoModelForImageClassification, ViTImageProcessor, pipeline
 
 from clce_hf import CLCETrainer
 from clce_hf.cli import main
@@ -397,3 +399,33 @@ def test_the_card_reports_the_model_that_is_kept(best_step):
     after = {"eval_loss": 0.4, "eval_x": math.nan, "eval_samples_per_second": 9.0, "step": 4}
     assert measured([*history, after], best_step) == {"loss": 0.4}
     assert measured([], best_step) == {}
+
+
+def test_beit3_goes_from_timm_to_the_hub_and_back(published, tmp_path):
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    pretrained = timm.create_model("beit3_base_patch16_224", num_classes=0, **sizes)
+    folder = tmp_path / "timm"
+    save_for_hf(pretrained, folder, model_args=sizes, safe_serialization=True)
+    # Transformers' wrapper sets these itself, and the published BEiT-3 has no model_args at all.
+    settings = json.loads((folder / "config.json").read_text())
+    settings["model_args"] = sizes
+    (folder / "config.json").write_text(json.dumps(settings))
+    files = published.create("timm/beit3_tiny.pt").files
+    files.update({file.name: file.read_bytes() for file in folder.iterdir()})
+
+    main(command(tmp_path / "run", "--model_name_or_path", "timm/beit3_tiny.pt"))
+    model, loading = AutoModelForImageClassification.from_pretrained(
+        "ann/animals-vit", output_loading_info=True
+    )
+    assert not any(loading.values())
+    assert model.timm_model.get_classifier().out_features == 4
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[name], p) for name, p in model.timm_model.state_dict().items())
+    # Trained from timm's weights, not from new ones: one epoch at 5e-5 moves them little.
+    start = pretrained.state_dict()["blocks.0.mlp.fc1.weight"]
+    end = model.timm_model.state_dict()["blocks.0.mlp.fc1.weight"]
+    assert 0 < (end - start).abs().max() < 0.01 < start.abs().max()
+    classify = pipeline("image-classification", model="ann/animals-vit")
+    assert classify(Image.new("RGB", (20, 24)))[0]["label"] in CLASSES
+    card = ModelCard(repository(published, "ann/animals-vit").files["README.md"].decode())
+    assert (card.data.base_model, card.data.library_name) == ("timm/beit3_tiny.pt", "transformers")
