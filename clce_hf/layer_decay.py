@@ -2,11 +2,13 @@
 
 The layers are the repeated blocks of the model in their order of registration, counted as in BEiT
 (arXiv 2106.08254): what comes before the first block is layer 0, what comes after the last one,
-the classification layer included, keeps the full rate.
+the classification layer included, keeps the full rate. A model of timm says itself what its layers
+are, and is taken at its word: a final norm, for one, then goes with the last block.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -16,25 +18,20 @@ def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     """Return each parameter's factor of the learning rate, decay ** (layers above it).
 
     Args:
-        model: with blocks in `nn.ModuleList` or `nn.Sequential`, nested in stages or not.
+        model: with blocks in `nn.ModuleList` or `nn.Sequential`, nested in stages or not; or one of
+            timm, bare or wrapped.
         decay: in (0, 1].
 
     Raises:
         ValueError: if no blocks are found.
     """
-    blocks = list(_blocks(model))
-    if not blocks:
+    layers = _timm_layers(model) or _block_layers(model)
+    top = max(layers.values(), default=0)
+    if top == 0:
         raise ValueError(
             f"layer_decay found no repeated blocks in {type(model).__name__}: leave it at None."
         )
-    layer_of_block = {p: i + 1 for i, block in enumerate(blocks) for p in block.parameters()}
-    last = len(blocks) + 1
-    scales: dict[nn.Parameter, float] = {}
-    layer = 0
-    for parameter in model.parameters():
-        layer = layer_of_block.get(parameter, layer if layer < last - 1 else last)
-        scales[parameter] = decay ** (last - layer)
-    return scales
+    return {parameter: decay ** (top - layer) for parameter, layer in layers.items()}
 
 
 def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> None:
@@ -62,6 +59,38 @@ def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> N
     # The first group's rate is the one that Trainer logs.
     for group in sorted(groups, key=lambda group: -group["lr"]):
         optimizer.add_param_group(group)
+
+
+def _timm_layers(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Return the layer that timm counts each parameter to, or nothing if there is no timm model.
+
+    What was added around the timm model, such as a projection head, is in its top layer.
+    """
+    timm_model: Any = next((m for m in model.modules() if hasattr(m, "group_matcher")), None)
+    if timm_model is None:
+        return {}
+    from timm.models import group_parameters
+
+    layer_of_name = group_parameters(
+        timm_model, timm_model.group_matcher(coarse=False), reverse=True
+    )
+    layers = dict.fromkeys(model.parameters(), max(layer_of_name.values()))
+    for name, parameter in timm_model.named_parameters():
+        layers[parameter] = layer_of_name[name]
+    return layers
+
+
+def _block_layers(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Return the layer of each parameter, all 0 where there are no blocks."""
+    blocks = list(_blocks(model))
+    layer_of_block = {p: i + 1 for i, block in enumerate(blocks) for p in block.parameters()}
+    last = len(blocks) + 1 if blocks else 0
+    layers: dict[nn.Parameter, int] = {}
+    layer = 0
+    for parameter in model.parameters():
+        layer = layer_of_block.get(parameter, layer if layer < last - 1 else last)
+        layers[parameter] = layer
+    return layers
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
