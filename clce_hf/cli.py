@@ -17,8 +17,9 @@ from accelerate import PartialState
 from transformers import HfArgumentParser
 
 from clce_hf.config import CLCEConfig
-from clce_hf.data import DataArguments
-from clce_hf.finetune import FinetuneError, ModelArguments, Outcome, finetune, is_digits
+from clce_hf.data_arguments import DataArguments
+from clce_hf.finetune import FinetuneError, Outcome, finetune, is_digits
+from clce_hf.pretrained import ModelArguments
 
 USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
        clce-hf --version

@@ -1,59 +1,22 @@
-"""Load an image classification data set from the Hub or from folders of images."""
+"""Load images and labels from the Hub, from folders, or as a benchmark of the paper splits them."""
 
-import glob
-from dataclasses import dataclass, field
+import warnings
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
-
-@dataclass
-class DataArguments:
-    """Which images to train and evaluate on."""
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Name of a data set on the Hub."}
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Its configuration, where it has several."}
-    )
-    train_dir: str | None = field(
-        default=None, metadata={"help": "Folder of training images, CLASS/*.jpg."}
-    )
-    validation_dir: str | None = field(
-        default=None, metadata={"help": "Folder of validation images, CLASS/*.jpg."}
-    )
-    train_val_split: float = field(
-        default=0.15,
-        metadata={
-            "help": "Share of the training images to evaluate on, where there are no others."
-        },
-    )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on this many images at most, drawn at random."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate on this many images at most, drawn at random."}
-    )
-    image_column_name: str = field(
-        default="image", metadata={"help": "Column that holds the images."}
-    )
-    label_column_name: str = field(
-        default="label", metadata={"help": "Column that holds the labels."}
-    )
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.train_val_split < 1.0:
-            raise ValueError(f"train_val_split must lie in (0, 1), got {self.train_val_split}.")
-        if self.dataset_name is not None and (self.train_dir or self.validation_dir):
-            raise ValueError("Give either dataset_name or train_dir and validation_dir, not both.")
-        if self.validation_dir is not None and self.train_dir is None:
-            raise ValueError("validation_dir needs train_dir, whose classes it shares.")
-        for name in ("max_train_samples", "max_eval_samples"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be positive, got {size}.")
+from clce_hf.benchmarks import BENCHMARKS, Part, class_split
+from clce_hf.data_arguments import DataArguments
+from clce_hf.image_sources import (
+    column_values,
+    from_annotations,
+    from_folders,
+    from_hub,
+    keep_classes,
+    number_classes,
+    standard_columns,
+)
 
 
 def load_splits(
@@ -62,10 +25,11 @@ def load_splits(
     """Return the training and the evaluation images, columns `image` and `labels`.
 
     The evaluation images are the validation split, else the test split, else a share of the
-    training images, stratified by class.
+    training images, stratified by class; of a few-shot benchmark, whose other splits have other
+    classes, always such a share.
 
     Args:
-        arguments: with a `dataset_name` or a `train_dir`.
+        arguments: with a `dataset_name`, a `train_dir` or a `benchmark`.
         seed: of the split and of the images drawn.
         cache_dir: where downloads are kept; None for the default place.
         token: for private and gated data sets; None for the one that is logged in.
@@ -75,15 +39,13 @@ def load_splits(
             made.
         OSError: if the data set or a folder cannot be had.
     """
-    if arguments.dataset_name is not None:
-        splits = _from_hub(arguments, cache_dir, token)
-    else:
-        splits = _from_folders(arguments, cache_dir)
-    if not isinstance(splits, DatasetDict) or "train" not in splits:
-        raise ValueError(f"The data set has no split named 'train', but {list(splits)}.")
-    held_out = next((name for name in ("validation", "test") if name in splits), None)
+    loaded = _load(arguments, cache_dir, token)
+    preset = arguments.preset
+    held_out = next((name for name in ("validation", "test") if name in loaded), None)
+    if preset is not None and preset.is_few_shot:
+        held_out = None
     used = ["train"] if held_out is None else ["train", held_out]
-    parts = _class_ids([_standard_columns(splits[name], arguments) for name in used], arguments)
+    parts = _prepare(loaded, used, arguments)
     train, evaluated = parts if held_out else _split(parts[0], arguments.train_val_split, seed)
     return (
         _at_most(train, arguments.max_train_samples, seed),
@@ -91,84 +53,88 @@ def load_splits(
     )
 
 
-def _from_hub(arguments: DataArguments, cache_dir: str | None, token: str | None) -> Any:
-    try:
-        return load_dataset(
-            str(arguments.dataset_name),
-            arguments.dataset_config_name,
-            cache_dir=cache_dir,
-            token=token,
-        )
-    except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
-        raise OSError(
-            f"The data set {arguments.dataset_name!r} could not be loaded: {error}\nIf it is gated "
-            "or private, ask for access on its page, then log in with `hf auth login` or pass "
-            "--token."
-        ) from error
+def load_benchmark(
+    name: str, folder: str | None = None, cache_dir: str | None = None, token: str | None = None
+) -> DatasetDict:
+    """Return the splits of a benchmark of the paper, columns `image` and `labels`.
 
+    They are `train` and what the benchmark has of `validation` and `test`, of the same classes; or,
+    for few-shot episodes, `train`, `validation` and `novel`, of different classes, each numbered
+    from 0.
 
-def _from_folders(arguments: DataArguments, cache_dir: str | None) -> Any:
-    folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
-    files = {}
-    for split, folder in folders.items():
-        if folder is None:
-            continue
-        if not Path(folder).is_dir():
-            raise OSError(f"There is no folder {folder!r}.")
-        if not any(file.is_file() for file in Path(folder).rglob("*")):
-            raise OSError(f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg.")
-        # The pattern must not read brackets in the folder's name, nor a slash at its end.
-        files[split] = f"{glob.escape(str(Path(folder)))}/**"
-    # By default labels are left out where the two folders lie at different depths.
-    return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
+    Args:
+        name: in `clce_hf.benchmarks.BENCHMARKS`.
+        folder: of the images of a benchmark that is not on the Hub.
+        cache_dir: where downloads are kept; None for the default place.
+        token: for gated data sets; None for the one that is logged in.
 
-
-def _standard_columns(dataset: Dataset, arguments: DataArguments) -> Dataset:
-    """Keep the images and labels alone, under one pair of names."""
-    columns = {
-        "image_column_name": (arguments.image_column_name, "image"),
-        "label_column_name": (arguments.label_column_name, "labels"),
-    }
-    for flag, (name, _) in columns.items():
-        if name not in dataset.column_names:
-            raise ValueError(
-                f"--{flag} {name}: the data set has no such column, but "
-                f"{', '.join(dataset.column_names)}."
-            )
-    dataset = dataset.select_columns([name for name, _ in columns.values()])
-    dataset = dataset.rename_columns({name: new for name, new in columns.values() if name != new})
-    if not isinstance(dataset.features["image"], Image):
-        dataset = dataset.cast_column("image", Image())
-    return dataset
-
-
-def _class_ids(parts: list[Dataset], arguments: DataArguments) -> list[Dataset]:
-    """Turn labels into ids of the classes of the first part, the training images.
-
-    Encoding each part by its own classes would number them differently where one lacks a class.
+    Raises:
+        ValueError: for an unknown name, a missing column or split, or a folder where none belongs.
+        OSError: if the data set or a folder cannot be had.
     """
-    feature = parts[0].features["labels"]
-    if isinstance(feature, ClassLabel):
+    arguments = DataArguments(benchmark=name, benchmark_dir=folder)
+    names = list(BENCHMARKS[name].splits)
+    parts = _prepare(_load(arguments, cache_dir, token), names, arguments)
+    return DatasetDict(zip(names, parts, strict=True))
+
+
+def _load(arguments: DataArguments, cache_dir: str | None, token: str | None) -> Any:
+    """Load the splits, as they are, by our names."""
+    preset = arguments.preset
+    if arguments.dataset_name is not None:
+        loaded = from_hub(
+            arguments.dataset_name,
+            arguments.dataset_config_name,
+            arguments.dataset_revision,
+            cache_dir,
+            token,
+        )
+        if preset is not None:
+            return {name: _joined(loaded, part) for name, part in preset.splits.items()}
+    elif preset is not None:
+        files = {name: part.source for name, part in preset.splits.items()}
+        root = Path(str(arguments.benchmark_dir))
+        if preset.splits["train"].source.endswith(".json"):
+            return from_annotations(root, files)
+        return from_folders({name: str(root / file) for name, file in files.items()}, cache_dir)
+    else:
+        folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
+        loaded = from_folders({name: f for name, f in folders.items() if f is not None}, cache_dir)
+    if not isinstance(loaded, DatasetDict) or "train" not in loaded:
+        raise ValueError(f"The data set has no split named 'train', but {list(loaded)}.")
+    return loaded
+
+
+def _joined(loaded: Any, part: Part) -> Dataset:
+    sources = part.source.split("+")
+    if missing := [name for name in sources if name not in loaded]:
+        raise ValueError(f"The data set has no split named {missing[0]!r}, but {list(loaded)}.")
+    return concatenate_datasets([loaded[name] for name in sources])
+
+
+def _prepare(loaded: Any, names: list[str], arguments: DataArguments) -> list[Dataset]:
+    """Return some of the splits with columns `image` and `labels`, the classes numbered."""
+    image_column, label_column = str(arguments.image_column_name), str(arguments.label_column_name)
+    parts = [standard_columns(loaded[name], image_column, label_column) for name in names]
+    preset = arguments.preset
+    if preset is None or not preset.is_few_shot:
+        parts = number_classes(parts, label_column)
+    else:
+        parts = [number_classes([part], label_column)[0] for part in parts]
+    if preset is None:
         return parts
-    flag = f"--label_column_name {arguments.label_column_name}"
-    if not isinstance(feature, Value):
-        raise ValueError(f"{flag}: one class an image is needed, but the column holds {feature}.")
-    classes = [part.unique("labels") for part in parts]
-    if any(None in found for found in classes):
-        raise ValueError(f"{flag}: some images have no label.")
-    if unseen := {value for found in classes for value in found} - set(classes[0]):
-        raise ValueError(
-            f"{flag}: the images to evaluate on have classes that are not trained: "
-            f"{', '.join(sorted(map(str, unseen)))}."
-        )
-    ids = {value: i for i, value in enumerate(sorted(classes[0]))}
-    encoded = ClassLabel(names=[str(value) for value in ids])
-    return [
-        part.select_columns("image").add_column(
-            "labels", [ids[value] for value in part["labels"]], feature=encoded
-        )
-        for part in parts
-    ]
+    for i, name in enumerate(names):
+        if preset.split_column is not None:
+            ids = column_values(loaded[name], preset.split_column)
+            parts[i] = keep_classes(parts[i], ids, class_split(str(arguments.benchmark), name))
+        found, published = len(parts[i].features["labels"].names), preset.splits[name].classes
+        if found != published:
+            warnings.warn(
+                f"{preset.title} was published with {published} classes in {name!r}, but these "
+                f"images have {found}: results on them do not compare.",
+                stacklevel=2,
+            )
+    return parts
 
 
 def _split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

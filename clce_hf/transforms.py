@@ -26,21 +26,27 @@ def evaluation_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
     return transform
 
 
-def training_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
+def training_rows(
+    processor: BaseImageProcessor, rand_augment: bool = False
+) -> Callable[[Rows], Rows]:
     """Return a data set transform with random crops and flips, at the processor's size.
 
     It maps the same columns as `evaluation_rows`. What the processor does beside resizing and
     cropping is left to it: some reverse the channels, or normalize twice.
 
+    Args:
+        processor: of the model.
+        rand_augment: whether to apply two random operations of magnitude 9 of RandAugment, too
+            (arXiv 1909.13719).
+
     Raises:
         ValueError: if the processor does not make images of one size.
     """
-    augment = v2.Compose(
-        [
-            v2.RandomResizedCrop(_output_size(processor), antialias=True),
-            v2.RandomHorizontalFlip(),
-        ]
-    )
+    steps = [
+        v2.RandomResizedCrop(_output_size(processor), antialias=True),
+        v2.RandomHorizontalFlip(),
+    ]
+    augment = v2.Compose([*steps, v2.RandAugment()] if rand_augment else steps)
     to_pixels = _without_geometry(processor)
 
     def transform(rows: Rows) -> Rows:

@@ -11,8 +11,9 @@ from transformers import HfArgumentParser, set_seed
 
 from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf.accuracy import compute_accuracy
-from clce_hf.data import DataArguments, load_splits
-from clce_hf.finetune import ModelArguments, load_model
+from clce_hf.data import load_splits
+from clce_hf.data_arguments import DataArguments
+from clce_hf.pretrained import ModelArguments, load_model
 from clce_hf.transforms import evaluation_rows, training_rows
 
 
@@ -27,7 +28,7 @@ def main():
     trainer = CLCETrainer(
         model,
         args,
-        train_dataset=train.with_transform(training_rows(processor)),
+        train_dataset=train.with_transform(training_rows(processor, data_args.rand_augment)),
         eval_dataset=held_out.with_transform(evaluation_rows(processor)),
         processing_class=processor,
         compute_metrics=compute_accuracy,

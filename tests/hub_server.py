@@ -48,6 +48,11 @@ class Repository:
     def at(self, revision: str) -> dict[str, bytes] | None:
         return self.files if revision == self.sha else self.branches.get(revision)
 
+    def commit_of(self, revision: str) -> str:
+        """The commit that a revision is now; a branch named by a hash stands for a commit."""
+        named = re.fullmatch("[0-9a-f]{40}", revision) and revision in self.branches
+        return revision if named else self.sha
+
 
 @dataclass
 class Trouble:
@@ -322,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(
             {
                 "id": repository.id,
-                "sha": repository.sha,
+                "sha": repository.commit_of(revision),
                 "private": repository.private,
                 "gated": "manual" if repository.gated else False,
                 "disabled": False,
@@ -360,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, repository: Repository, revision: str, name: str, drop: bool) -> None:
         files = self._at(repository, revision)
-        commit = {"X-Repo-Commit": repository.sha}
+        commit = {"X-Repo-Commit": repository.commit_of(revision)}
         if name not in files:
             raise _Refused(404, "EntryNotFound", f"Entry not found: {name}")
         content = files[name]

@@ -20,7 +20,8 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
 )
 
 from clce_hf.accuracy import compute_accuracy
-from clce_hf.data import DataArguments, load_splits
+from clce_hf.data import load_splits
+from clce_hf.data_arguments import DataArguments
 from clce_hf.transforms import evaluation_rows, training_rows
 
 GRAY = Image.new("L", (9, 7), 128)
@@ -242,6 +243,18 @@ def test_training_crops_and_flips_at_random():
     transform = training_rows(PROCESSORS["vit"][0])
     first, second = transform({"image": [image, image], "labels": [0, 0]})["pixel_values"]
     assert not torch.equal(first, second)
+
+
+def test_rand_augment_changes_more_than_the_crop():
+    """An even image stays even under crops and flips, but not under shears and the like."""
+    torch.manual_seed(0)
+    processor, size = PROCESSORS["vit"]
+    rows = {"image": [EVEN] * 16, "labels": [0] * 16}
+    plain = training_rows(processor)(rows)["pixel_values"]
+    augmented = training_rows(processor, rand_augment=True)(rows)["pixel_values"]
+    assert all(torch.equal(pixels, plain[0]) for pixels in plain)
+    assert not all(torch.equal(pixels, plain[0]) for pixels in augmented)
+    assert {pixels.shape for pixels in augmented} == {(3, *size)}
 
 
 def test_a_processor_that_keeps_proportions_is_refused():

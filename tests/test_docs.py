@@ -14,6 +14,7 @@ import pytest
 import torch
 from launching import launch
 from PIL import Image
+from test_benchmarks import publish
 from test_drop_in import STOCK, SWAPPED
 from tiny import Images, vit
 from tiny_models import save_timm
@@ -37,6 +38,7 @@ def snippets(language):
 def workplace(hub, tmp_path, monkeypatch):
     """A folder with the photographs and checkpoints that the snippets name, and a Hub account."""
     monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    publish(hub, "oxford-flowers-102")
     hub.create("ann/photos").files["last-checkpoint/trainer_state.json"] = b"{}"
     generator = np.random.default_rng(0)
     for split in ("train", "validation"):

@@ -1,0 +1,149 @@
+"""Load the model that the command line names, with a head for the classes of the data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    TimmWrapperConfig,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+_NO_DROP_PATH = "--drop_path_rate: {} has no drop path with one rate for the model: leave it out."
+
+
+@dataclass
+class ModelArguments:
+    """Which model to start from."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Model on the Hub, or a folder with a checkpoint."}
+    )
+    model_type: str | None = field(
+        default=None,
+        metadata={"help": "Train an untrained model of this type, such as vit, instead."},
+    )
+    config_name: str | None = field(
+        default=None, metadata={"help": "Config, if it is not the model's own."}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
+    model_revision: str = field(
+        default="main", metadata={"help": "Branch, tag or commit of the model."}
+    )
+    image_processor_name: str | None = field(
+        default=None, metadata={"help": "Image processor, if it is not the model's own."}
+    )
+    token: str | None = field(
+        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
+    )
+    drop_path_rate: float | None = field(
+        default=None,
+        metadata={"help": "Share of images that skip a residual block in training."},
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run code that the model's repository brings."}
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=False, metadata={"help": "Replace a head of another number of classes."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.drop_path_rate is not None and not 0.0 <= self.drop_path_rate < 1.0:
+            raise ValueError(f"drop_path_rate must lie in [0, 1), got {self.drop_path_rate}.")
+
+
+def check_is_named(arguments: ModelArguments) -> None:
+    """Raise `ValueError` unless a model is asked for."""
+    if not arguments.model_name_or_path and arguments.model_type is None:
+        raise ValueError(
+            "A data set needs a model: give --model_name_or_path, for example "
+            "google/vit-base-patch16-224-in21k."
+        )
+    if arguments.model_type is not None and not arguments.model_name_or_path:
+        known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+        if arguments.model_type not in known:
+            raise ValueError(
+                f"--model_type {arguments.model_type}: Transformers classifies images with "
+                f"{', '.join(known)}."
+            )
+
+
+def load_model(
+    arguments: ModelArguments, names: list[str]
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Load the model with a head for these classes, and its image processor.
+
+    Raises:
+        ValueError: if it cannot be had, or has no drop path to set.
+    """
+    name = arguments.model_name_or_path or None
+    shared = {
+        "cache_dir": arguments.cache_dir,
+        "revision": arguments.model_revision,
+        "token": arguments.token,
+        "trust_remote_code": arguments.trust_remote_code,
+    }
+    try:
+        config = _load_config(arguments, names, shared)
+        if name is None:
+            model = AutoModelForImageClassification.from_config(config)
+        else:
+            model = AutoModelForImageClassification.from_pretrained(
+                name,
+                config=config,
+                ignore_mismatched_sizes=arguments.ignore_mismatched_sizes,
+                **shared,
+            )
+        processor_name = arguments.image_processor_name or name
+        if processor_name is None:
+            raise ValueError("--model_type needs --image_processor_name.")
+        return model, AutoImageProcessor.from_pretrained(processor_name, **shared)
+    except OSError as error:
+        raise ValueError(
+            f"The model {name!r} could not be loaded: {error}\nIf it is gated or private, log in "
+            "with `hf auth login` or pass --token."
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights of {name!r} do not fit: {error}\nIf only the head is for another number "
+            "of classes, pass --ignore_mismatched_sizes."
+        ) from error
+    except TypeError as error:  # of timm, for an argument that an architecture does not know
+        if "drop_path_rate" not in str(error):
+            raise
+        raise ValueError(_NO_DROP_PATH.format(name)) from error
+
+
+def _load_config(arguments: ModelArguments, names: list[str], shared: dict[str, Any]) -> Any:
+    labels = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+    if arguments.model_name_or_path:
+        name = arguments.config_name or arguments.model_name_or_path
+        config: Any = AutoConfig.from_pretrained(name, **labels, **shared)
+    else:
+        config = AutoConfig.for_model(str(arguments.model_type), **labels)
+    if hasattr(config, "label_names"):  # timm's, which would be saved for id2label
+        config.label_names = names
+    if arguments.drop_path_rate is not None:
+        _set_drop_path_rate(config, arguments.drop_path_rate)
+    return config
+
+
+def _set_drop_path_rate(config: Any, rate: float) -> None:
+    if isinstance(config, TimmWrapperConfig):
+        config.model_args = {**(config.model_args or {}), "drop_path_rate": rate}
+        return
+    if not hasattr(config, "drop_path_rate"):
+        raise ValueError(_NO_DROP_PATH.format(config.model_type))
+    try:
+        config.drop_path_rate = rate
+    except StrictDataclassError as error:  # CvT has one rate a stage, LeViT an integer
+        raise ValueError(_NO_DROP_PATH.format(config.model_type)) from error
