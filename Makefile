@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-browser check bench clean
 
 demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
 	$(VENV)/bin/clce-hf demo $(DEMO_FLAGS)
@@ -12,6 +12,10 @@ test: $(INSTALLED)  ## run the tests
 
 test-slow: $(INSTALLED)  ## run the tests that make test leaves out
 	$(PYTHON) -m pytest -m slow
+
+test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs where it is missing
+	which chromium chromedriver || (apt-get update && apt-get install --yes chromium chromium-driver)
+	$(PYTHON) -m pytest -m browser
 
 check: $(INSTALLED)  ## lint, format, types and the direction of imports
 	$(VENV)/bin/ruff check .

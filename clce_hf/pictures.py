@@ -1,17 +1,42 @@
-"""Pictures of a run, drawn with the `reports` extra: Matplotlib and scikit-learn."""
+"""How pictures look, and those made of lines; drawn with the `reports` extra."""
 
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from transformers.utils import is_matplotlib_available, is_sklearn_available
 
-from clce_hf.contrastive import IGNORE_INDEX
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_CURVES = ("loss", "ce_loss", "contrastive_loss", "eval_loss", "eval_contrastive_loss")
-_MAX_IN_LEGEND = 20
+WIDTH = 4.0
+"""Inches. As wide as a phone, so that 10 points can be read on one, too."""
+
+INK, FAINT = "#1f2933", "#7b8794"
+
+_STYLE: dict[str, Any] = {
+    "figure.dpi": 200,
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # names are shown as they are, dollars included
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7eb",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+_TERMS = ("loss", "ce_loss", "contrastive_loss", "eval_loss", "eval_contrastive_loss")
+
+Points = list[tuple[float, float]]
 
 
 def can_draw() -> bool:
@@ -19,91 +44,112 @@ def can_draw() -> bool:
     return is_matplotlib_available() and is_sklearn_available()
 
 
-class EmbeddingSample:
-    """Some embeddings of an evaluation, spread over its images, kept on the CPU."""
+def check_can_draw() -> None:
+    """Raise `ModuleNotFoundError` unless what pictures need is installed."""
+    if not can_draw():
+        raise ModuleNotFoundError(
+            "Pictures and reports are drawn with Matplotlib and scikit-learn: "
+            'pip install "clce_hf[reports]".'
+        )
 
-    def __init__(self, size: int = 1000) -> None:
-        self._size = size
-        self.start(None)
 
-    def start(self, num_images: int | None) -> None:
-        """Forget the last evaluation; `num_images` are to come, None for an unknown number."""
-        self._every = 1 if num_images is None else max(1, num_images // self._size)
-        self._seen = 0
-        self._kept: list[tuple[Tensor, Tensor]] = []
+def palette(count: int) -> list[Any]:
+    """Colours that colour-blind people can tell apart: Petroff, arXiv 2107.02270.
 
-    def add(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Keep some of a batch: embeddings of shape (n, d), labels of shape (n,)."""
-        first = -self._seen % self._every
-        room = self._size - sum(len(kept) for _, kept in self._kept)
-        chosen = slice(first, None, self._every)
-        self._seen += len(labels)
-        if room > 0 and first < len(labels):
-            rows = embeddings.detach()[chosen][:room].float().cpu()
-            self._kept.append((rows, labels[chosen][:room].cpu()))
+    They repeat after ten.
+    """
+    from matplotlib import color_sequences
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Return embeddings, float32 of shape (m, d), and labels, shape (m,), of those labelled."""
-        if not self._kept:
-            return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
-        embeddings, labels = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
-        return embeddings[labels != IGNORE_INDEX], labels[labels != IGNORE_INDEX]
+    colours = color_sequences["petroff10"]
+    return [colours[i % len(colours)] for i in range(count)]
+
+
+@contextmanager
+def picture(file: Path, height: float = 3.0, *, bare: bool = False) -> Generator["Axes", None, None]:
+    """Give axes to draw on, then write them to a PNG.
+
+    Args:
+        file: to write.
+        height: in inches.
+        bare: whether the axes fill the picture, without a frame, ticks and labels.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout=None if bare else "constrained")
+        axes = figure.add_axes((0, 0, 1, 1), frameon=False) if bare else figure.subplots()
+        yield axes
+        figure.savefig(file)
+
+
+def logged(log_history: Sequence[Mapping[str, float]], name: str) -> Points:
+    """Values of a metric by step; the last one where a step has several."""
+    return sorted({entry["step"]: entry[name] for entry in log_history if name in entry}.items())
 
 
 def draw_training_curve(log_history: list[dict[str, float]], file: Path) -> bool:
     """Draw the terms of the loss over the steps; return whether there was anything to draw."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name in _CURVES:
-        points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
-        if len(points) > 1:
-            axes.plot(
-                *zip(*points, strict=True), label=name, marker="." if len(points) < 50 else ""
-            )
-    if not axes.lines:
-        return False
-    axes.set(xlabel="step", ylabel="loss")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=100)
-    return True
+    lines = {name: [logged(log_history, name)] for name in _TERMS}
+    return draw_lines(lines, file, xlabel="step", ylabel="loss")
 
 
-def draw_embedding_map(
-    embeddings: Tensor, labels: Tensor, class_names: Sequence[str], file: Path
+def draw_lines(
+    lines: Mapping[str, Sequence[Points]],
+    file: Path,
+    *,
+    xlabel: str,
+    ylabel: str,
+    is_share: bool = False,
+    ticks: Sequence[float] = (),
 ) -> bool:
-    """Draw embeddings, projected by t-SNE on their cosine distances, coloured by class.
+    """Draw a thick line a name, the mean of its runs, and a thin one for each of several runs.
 
     Args:
-        embeddings: floating point, shape (n, d).
-        labels: integers, shape (n,).
-        class_names: by label.
+        lines: runs by name, one at least, each of points (x, y); means over fewer than two x are
+            left out.
         file: PNG to write.
+        xlabel: what x is.
+        ylabel: what y is.
+        is_share: whether y is a share, to be shown in percent.
+        ticks: values of x to mark, on a logarithmic axis; none for a linear one.
 
     Returns:
-        Whether there were enough embeddings to draw: five.
+        Whether there was anything to draw.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
-
-    if len(labels) < 5:
+    means = {name: mean for name, runs in lines.items() if len(mean := _mean(runs)) > 1}
+    if not means:
         return False
-    perplexity = min(30.0, (len(labels) - 1) / 3)
-    projection = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
-    places = projection.fit_transform(embeddings.numpy())
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.subplots()
-    classes = np.unique(labels.numpy())
-    colours = colormaps["tab20" if len(classes) <= _MAX_IN_LEGEND else "hsv"]
-    for i, label in enumerate(classes):
-        of_class = places[labels.numpy() == label]
-        colour = colours(i if len(classes) <= _MAX_IN_LEGEND else i / len(classes))
-        axes.scatter(*of_class.T, s=9, color=colour, label=class_names[label])
-    axes.set(xticks=[], yticks=[])
-    if len(classes) <= _MAX_IN_LEGEND:
-        figure.legend(loc="outside right center", markerscale=2)
-    figure.savefig(file, dpi=100)
+    from matplotlib.ticker import PercentFormatter
+
+    colours = dict(zip(lines, palette(len(lines)), strict=True))
+    columns = 2 if max(map(len, means)) <= 20 else 1
+    with picture(file, 2.6 + 0.22 * math.ceil(len(means) / columns)) as axes:
+        for i, (name, mean) in enumerate(means.items()):
+            style: dict[str, Any] = {"color": colours[name], "linestyle": "-" if i < 10 else "--"}
+            if len(lines[name]) > 1:
+                for run in lines[name]:
+                    axes.plot(*zip(*run, strict=True), **style, alpha=0.5, linewidth=0.8)
+            marker = "." if len(mean) < 50 else ""
+            axes.plot(
+                *zip(*mean, strict=True), **style, label=name, marker=marker, linewidth=2, zorder=3
+            )
+        if ticks:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        if is_share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.set(xlabel=xlabel)
+        axes.set_title(ylabel, loc="left")
+        axes.grid()
+        if len(lines) > 1:
+            axes.figure.legend(loc="outside lower center", ncols=columns)
     return True
+
+
+def _mean(runs: Sequence[Points]) -> Points:
+    """The mean over runs, where all of them have a value."""
+    found = [dict(run) for run in runs]
+    common = sorted(set.intersection(*map(set, found)))
+    return [(x, statistics.fmean(run[x] for run in found)) for x in common]

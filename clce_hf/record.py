@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -79,4 +80,5 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         """Read what `save` wrote."""
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        return cls(**facts, **load_file(folder / _TENSORS))
+        fields: dict[str, Any] = {**facts, **load_file(folder / _TENSORS)}
+        return cls(**fields)

@@ -30,17 +30,14 @@ from clce_hf.checks import (
 from clce_hf.config import CLCEConfig, add_defaults
 from clce_hf.contrastive import IGNORE_INDEX, count_positives
 from clce_hf.embedding import EmbeddingCapture, logits_of
+from clce_hf.embedding_map import draw_embedding_map
+from clce_hf.embedding_sample import EmbeddingSample
 from clce_hf.global_batch import global_contrastive_loss
 from clce_hf.layer_decay import apply_layer_decay
 from clce_hf.loss import label_aware_contrastive_loss
 from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
 from clce_hf.model_card import Run, rewrite_model_card, training_settings
-from clce_hf.pictures import (
-    EmbeddingSample,
-    can_draw,
-    draw_embedding_map,
-    draw_training_curve,
-)
+from clce_hf.pictures import can_draw, draw_training_curve
 from clce_hf.projection import (
     PROJECTION_FILE,
     attach_projection,

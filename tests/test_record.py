@@ -35,9 +35,8 @@ def test_a_record_comes_back_from_its_folder(tmp_path):
 
 
 def test_tensors_are_kept_in_the_promised_types(tmp_path):
-    half = replace(
-        record(), logits=record().logits.half().T.contiguous().T, labels=record().labels.int()
-    )
+    strided = record().logits.half().T.contiguous().T
+    half = replace(record(), logits=strided, labels=record().labels.int())
     half.save(tmp_path)
     loaded = Record.load(tmp_path)
     types = (loaded.logits.dtype, loaded.embeddings.dtype, loaded.labels.dtype)
