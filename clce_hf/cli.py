@@ -1,11 +1,12 @@
-"""The command line: `clce-hf train` and `clce-hf demo`.
+"""The command line: `clce-hf train`, `evaluate`, `compare` and `demo`.
 
 `python -m clce_hf` is the same program, so that `accelerate launch -m clce_hf train ...` works.
 """
 
+import contextlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,15 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
+from clce_hf.compare import CompareArguments, compare
 from clce_hf.config import CLCEConfig
-from clce_hf.data_arguments import DataArguments
+from clce_hf.data_arguments import DataArguments, LabelledImagesArguments
+from clce_hf.evaluate import EvaluateArguments, evaluate
+from clce_hf.evaluate import tables as evaluation_tables
 from clce_hf.finetune import FinetuneError, Outcome, finetune, is_digits
 from clce_hf.pretrained import ModelArguments
+from clce_hf.report import Table
+from clce_hf.work_alone import work_alone
 
 USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
        clce-hf --version
@@ -27,10 +33,14 @@ USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
 commands:
   train   fine-tune an image classifier with CLCE; with no data set and no model named, train a
           small ViT on scikit-learn's digits
+  evaluate
+          measure a checkpoint: accuracy, calibration, few-shot episodes, embedding quality
+  compare
+          train with several losses and seeds, and compare them; runs again to go on
   demo    train on the digits with cross-entropy and with CLCE, and compare
 
-clce-hf train --help lists the flags. A config file holds flags by name; flags beside it win.
-It trains, evaluates and saves; --do_train false evaluates alone."""
+clce-hf COMMAND --help lists the flags. A config file holds flags by name; flags beside it win.
+With no data set named, all of them use the digits."""
 
 
 @dataclass
@@ -82,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         # A process that leaves first would break what the others still hold open.
         state.wait_for_everyone()
         state.destroy_process_group()
+    elif command == "evaluate":
+        _evaluate(rest)
+    elif command == "compare":
+        _compare(rest)
     elif command == "demo":
         _demo(rest)
     elif command in ("-h", "--help"):
@@ -97,14 +111,20 @@ def parse(argv: Sequence[str]) -> Arguments:
 
     Exits with a usage message for an unknown flag or a value out of range.
     """
-    arguments = _parse(argv, TrainArguments)
-    return _parse(argv, DigitsArguments) if is_digits(*arguments[:2]) else arguments
+    return cast(Arguments, tuple(_parse_training(argv, "train")))
 
 
-def _parse(argv: Sequence[str], train_arguments: type[TrainArguments]) -> Arguments:
-    parser = HfArgumentParser(
-        (ModelArguments, DataArguments, train_arguments), prog="clce-hf train"
-    )
+def _parse_training(argv: Sequence[str], command: str, *more: Any) -> list[Any]:
+    """Arguments of the model, the data, the training, and more; with defaults for the digits."""
+    known = (ModelArguments, DataArguments)
+    arguments = _parse(argv, command, *known, TrainArguments, *more)
+    if is_digits(*arguments[:2]):
+        arguments = _parse(argv, command, *known, DigitsArguments, *more)
+    return arguments
+
+
+def _parse(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
+    parser = HfArgumentParser(types, prog=f"clce-hf {command}")
     argv = list(argv)
     if argv and argv[0].endswith((".json", ".yaml", ".yml")):
         settings = _read(Path(argv.pop(0)))
@@ -120,7 +140,7 @@ def _parse(argv: Sequence[str], train_arguments: type[TrainArguments]) -> Argume
         parser.error(str(error))
     if unknown_flags:
         parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}")
-    return cast(Arguments, tuple(parsed))
+    return parsed
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -135,10 +155,49 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _run(arguments: Arguments) -> Outcome:
-    try:
+    with _errors_told():
         return finetune(*arguments)
+
+
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    try:
+        yield
     except FinetuneError as error:
         sys.exit(f"clce-hf: error: {error}")
+
+
+def _evaluate(argv: Sequence[str]) -> None:
+    arguments, data = _parse(argv, "evaluate", EvaluateArguments, LabelledImagesArguments)
+    with _errors_told():
+        evaluation = evaluate(arguments, data)
+    state = PartialState()
+    if state.is_main_process:
+        _print_tables(evaluation_tables(evaluation))
+        print(f"\n{arguments.output_dir} holds all of it.")
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+def _compare(argv: Sequence[str]) -> None:
+    work_alone()
+    model, data, args, arguments = _parse_training(argv, "compare", CompareArguments)
+    with _errors_told():
+        tables = compare(arguments, model, data, args)
+    if tables is None:
+        print("clce-hf: other processes still train; the last one writes the results.")
+        return
+    _print_tables(tables)
+    print(f"\n{args.output_dir} holds all of it: results.json, report.html and its pictures.")
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    for table in tables:
+        widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+        print(f"\n{table.caption}")
+        for row in (table.header, *table.rows):
+            name, *values = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(" ", "  ".join((name, *values)).rstrip())
 
 
 def _summary(args: CLCEConfig, outcome: Outcome) -> str:

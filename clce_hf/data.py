@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from clce_hf.benchmarks import BENCHMARKS, Part, class_split
-from clce_hf.data_arguments import DataArguments
+from clce_hf.data_arguments import DataArguments, LabelledImagesArguments
 from clce_hf.image_sources import (
     column_values,
     from_annotations,
@@ -76,6 +76,47 @@ def load_benchmark(
     names = list(BENCHMARKS[name].splits)
     parts = _prepare(_load(arguments, cache_dir, token), names, arguments)
     return DatasetDict(zip(names, parts, strict=True))
+
+
+def load_labelled_images(
+    arguments: LabelledImagesArguments, cache_dir: str | None = None, token: str | None = None
+) -> Dataset:
+    """Return the images of one split or folder, columns `image` and `labels`.
+
+    Args:
+        arguments: that name some images.
+        cache_dir: where downloads are kept; None for the default place.
+        token: for private and gated data sets; None for the one that is logged in.
+
+    Raises:
+        ValueError: if the split or a column is missing.
+        OSError: if the data set or the folder cannot be had.
+    """
+    if arguments.benchmark is not None:
+        splits = load_benchmark(arguments.benchmark, arguments.benchmark_dir, cache_dir, token)
+        return splits[_chosen(arguments.split, [str(name) for name in splits])]
+    if arguments.dataset_name is not None:
+        loaded = from_hub(
+            arguments.dataset_name,
+            arguments.dataset_config_name,
+            arguments.dataset_revision,
+            cache_dir,
+            token,
+        )
+    else:
+        loaded = from_folders({"test": str(arguments.data_dir)}, cache_dir)
+    images = loaded[_chosen(arguments.split, list(loaded))]
+    columns = arguments.image_column_name, arguments.label_column_name
+    return number_classes([standard_columns(images, *columns)], columns[1])[0]
+
+
+def _chosen(split: str | None, there: list[str]) -> str:
+    if split is None:
+        known = ("novel", "test", "validation", "train")
+        split = next((name for name in known if name in there), there[0])
+    if split not in there:
+        raise ValueError(f"--split {split}: the data set has {', '.join(there)}.")
+    return split
 
 
 def _load(arguments: DataArguments, cache_dir: str | None, token: str | None) -> Any:

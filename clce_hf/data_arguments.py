@@ -1,4 +1,4 @@
-"""The command line's arguments that say which images to train and evaluate on."""
+"""The command line's arguments that say which images to train on, and which to evaluate on."""
 
 from dataclasses import dataclass, field
 
@@ -105,3 +105,54 @@ class DataArguments:
             self.dataset_revision = self.dataset_revision or preset.revision
         self.image_column_name = self.image_column_name or preset.image_column
         self.label_column_name = self.label_column_name or preset.label_column
+
+
+@dataclass
+class LabelledImagesArguments:
+    """Which labelled images to evaluate a checkpoint on."""
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Name of a data set on the Hub."}
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Its configuration, where it has several."}
+    )
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Its branch, tag or commit."}
+    )
+    benchmark: str | None = field(
+        default=None,
+        metadata={"help": f"A benchmark of the paper instead: {', '.join(BENCHMARKS)}."},
+    )
+    benchmark_dir: str | None = field(
+        default=None, metadata={"help": "Its folder, where it is not on the Hub."}
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder of images, CLASS/*.jpg, instead."}
+    )
+    split: str | None = field(
+        default=None,
+        metadata={"help": "By default novel, else test, else validation, else train."},
+    )
+    image_column_name: str = field(
+        default="image", metadata={"help": "Column that holds the images."}
+    )
+    label_column_name: str = field(
+        default="label", metadata={"help": "Column that holds the labels."}
+    )
+
+    def __post_init__(self) -> None:
+        sources = (self.dataset_name, self.benchmark, self.data_dir)
+        if sum(source is not None for source in sources) > 1:
+            raise ValueError("Give one of dataset_name, benchmark and data_dir.")
+        if self.split is not None and self.dataset_name is None and self.benchmark is None:
+            raise ValueError("split is one of dataset_name or benchmark: give either.")
+        if self.benchmark is not None and self.benchmark not in BENCHMARKS:
+            raise ValueError(
+                f"benchmark is one of {', '.join(BENCHMARKS)}, got {self.benchmark!r}."
+            )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether any images are asked for."""
+        return bool(self.dataset_name or self.benchmark or self.data_dir)

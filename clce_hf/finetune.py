@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets import Dataset
 from huggingface_hub.utils import httpx
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
@@ -44,7 +45,8 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
     """
     _check_checkpoint(args.resume_from_checkpoint)
     set_seed(args.seed)
-    trainer = _make_trainer(model_arguments, data, args)
+    images = load_images(model_arguments, data, args.seed)
+    trainer = make_trainer(model_arguments, data, args, images)
     start = time.perf_counter()
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -76,29 +78,46 @@ def _check_checkpoint(folder: str | None) -> None:
         raise FinetuneError(f"--resume_from_checkpoint: there is no folder {folder!r}.")
 
 
-def _make_trainer(
-    model_arguments: ModelArguments, data: DataArguments, args: CLCEConfig
-) -> CLCETrainer:
+Images = tuple[Dataset, Dataset]
+"""Images to train on and to evaluate on, columns `image` and `labels`."""
+
+
+def load_images(model_arguments: ModelArguments, data: DataArguments, seed: int) -> Images:
+    """Load what the flags name, or the digits where they name no data set.
+
+    Raises:
+        FinetuneError: if it cannot be had.
+    """
     try:
-        if data.is_named:
-            check_is_named(model_arguments)
-            train, held_out = load_splits(
-                data, args.seed, model_arguments.cache_dir, model_arguments.token
-            )
-        else:
-            train, held_out = load_digits_splits()
-        names = train.features["labels"].names
+        if not data.is_named:
+            return load_digits_splits()
+        check_is_named(model_arguments)
+        return load_splits(data, seed, model_arguments.cache_dir, model_arguments.token)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise FinetuneError(str(error)) from error
+
+
+def make_trainer(
+    model_arguments: ModelArguments, data: DataArguments, args: CLCEConfig, images: Images
+) -> CLCETrainer:
+    """Load the model with a head for the classes of the images, and make its trainer.
+
+    Raises:
+        FinetuneError: if the model cannot be had, or does not fit the images or the arguments.
+    """
+    train, held_out = images
+    names = train.features["labels"].names
+    try:
         if not is_digits(model_arguments, data):
             model, processor = load_model(model_arguments, names)
         elif model_arguments.drop_path_rate is None:
             model, processor = small_vit(names)
         else:
             raise ValueError("--drop_path_rate: the small ViT has no drop path: leave it out.")
-        train_rows = _training_rows(processor, data)
         return CLCETrainer(
             model,
             args,
-            train_dataset=train.with_transform(train_rows),
+            train_dataset=train.with_transform(_training_rows(processor, data)),
             eval_dataset=held_out.with_transform(evaluation_rows(processor)),
             processing_class=processor,
             compute_metrics=compute_accuracy,

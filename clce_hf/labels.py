@@ -1,4 +1,4 @@
-"""Read the labels of a data set without decoding its images."""
+"""Read the labels of a data set without decoding its images, and the classes' names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -66,3 +66,8 @@ def _class_ids(values: Any, name: str) -> Tensor:
             "targets do not fit it."
         )
     return labels.long()
+
+
+def class_names(config: Any) -> list[str]:
+    """Names of a model's classes, in the order of its logits, from its config."""
+    return [str(config.id2label[label]) for label in sorted(config.id2label)]

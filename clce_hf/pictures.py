@@ -65,7 +65,9 @@ def palette(count: int) -> list[Any]:
 
 
 @contextmanager
-def picture(file: Path, height: float = 3.0, *, bare: bool = False) -> Generator["Axes", None, None]:
+def picture(
+    file: Path, height: float = 3.0, *, bare: bool = False
+) -> Generator["Axes", None, None]:
     """Give axes to draw on, then write them to a PNG.
 
     Args:

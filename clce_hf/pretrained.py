@@ -104,10 +104,7 @@ def load_model(
             raise ValueError("--model_type needs --image_processor_name.")
         return model, AutoImageProcessor.from_pretrained(processor_name, **shared)
     except OSError as error:
-        raise ValueError(
-            f"The model {name!r} could not be loaded: {error}\nIf it is gated or private, log in "
-            "with `hf auth login` or pass --token."
-        ) from error
+        raise ValueError(_not_loaded(name, error)) from error
     except RuntimeError as error:
         raise ValueError(
             f"The weights of {name!r} do not fit: {error}\nIf only the head is for another number "
@@ -117,6 +114,37 @@ def load_model(
         if "drop_path_rate" not in str(error):
             raise
         raise ValueError(_NO_DROP_PATH.format(name)) from error
+
+
+def load_checkpoint(
+    name: str, cache_dir: str | None, revision: str, token: str | None, trust_remote_code: bool
+) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
+    """Load a model as it was saved, its image processor, and the names of missing weights.
+
+    Raises:
+        ValueError: if it cannot be had.
+    """
+    shared: dict[str, Any] = {
+        "cache_dir": cache_dir,
+        "revision": revision,
+        "token": token,
+        "trust_remote_code": trust_remote_code,
+    }
+    try:
+        model, loading = AutoModelForImageClassification.from_pretrained(
+            name, output_loading_info=True, **shared
+        )
+        processor = AutoImageProcessor.from_pretrained(name, **shared)
+    except OSError as error:
+        raise ValueError(_not_loaded(name, error)) from error
+    return model, processor, loading["missing_keys"]
+
+
+def _not_loaded(name: str | None, error: OSError) -> str:
+    return (
+        f"The model {name!r} could not be loaded: {error}\nIf it is gated or private, log in with "
+        "`hf auth login` or pass --token."
+    )
 
 
 def _load_config(arguments: ModelArguments, names: list[str], shared: dict[str, Any]) -> Any:

@@ -25,7 +25,7 @@ class Record:
         batch_size: images of an optimizer step.
         metrics: by name, such as "accuracy"; shares are in [0, 1].
         log_history: of `TrainerState`; may be empty.
-        logits: float32, shape (n, classes).
+        logits: float32, shape (n, classes); of no classes where the model does not know these.
         embeddings: pooled, float32, shape (n, d).
         labels: int64, shape (n,); the same n images for every record that is compared.
     """

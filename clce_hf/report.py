@@ -44,7 +44,7 @@ def write_report(
         records: measured on the same images. The settings of the first (shots, batch size) are
             those of pictures that show one setting; "CE" and "CLCE", or else the first two
             methods, are those of pictures that show two.
-        class_names: by label, as many as the logits have columns.
+        class_names: by label, as many as the logits have columns, if any.
         image: gives the image of a row of the records.
 
     Returns:
@@ -90,7 +90,7 @@ def _check(records: Sequence[Record], class_names: Sequence[str]) -> None:
                 f"{record.method}, seed {record.seed}, was measured on other images than "
                 f"{records[0].method}, seed {records[0].seed}: measure all on the same."
             )
-        if record.logits.shape[1] != len(class_names):
+        if record.logits.shape[1] not in (0, len(class_names)):
             raise ValueError(
                 f"{record.method}, seed {record.seed}, tells {record.logits.shape[1]} classes "
                 f"apart, but {len(class_names)} class names were given."
@@ -129,11 +129,17 @@ def _map_data(
         "maps": [
             {
                 "places": (100 * map.places * (1, -1) + (0, 100)).round(2).tolist(),
-                "predicted": [class_names[label] for label in map.record.predictions[rows]],
+                "predicted": _predicted(map.record, rows, class_names),
             }
             for map in maps
         ],
     }
+
+
+def _predicted(record: Record, rows: list[int], class_names: Sequence[str]) -> list[str]:
+    if record.logits.shape[1] == 0:
+        return []
+    return [class_names[label] for label in record.predictions[rows]]
 
 
 def _data_uri(content: bytes | Path, kind: str) -> str:

@@ -193,6 +193,8 @@ def _similarities(records: Sequence[Record], setting: str, folder: Path) -> Iter
 def _confusion(
     records: Sequence[Record], setting: str, class_names: Sequence[str], folder: Path
 ) -> Iterator[Section]:
+    if any(record.logits.shape[1] == 0 for record in records):
+        return
     figures = []
     for i, record in enumerate(records, start=1):
         matrix = confusion_matrix(record.labels, record.predictions, record.logits.shape[1])

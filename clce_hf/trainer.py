@@ -33,6 +33,7 @@ from clce_hf.embedding import EmbeddingCapture, logits_of
 from clce_hf.embedding_map import draw_embedding_map
 from clce_hf.embedding_sample import EmbeddingSample
 from clce_hf.global_batch import global_contrastive_loss
+from clce_hf.labels import class_names
 from clce_hf.layer_decay import apply_layer_decay
 from clce_hf.loss import label_aware_contrastive_loss
 from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
@@ -402,17 +403,16 @@ class CLCETrainer(Trainer):
         if not self.is_world_process_zero():
             return
         folder = Path(cast(str, self.args.output_dir))
-        named_classes = cast(Any, self.model).config.id2label
-        class_names = [str(named_classes[label]) for label in sorted(named_classes)]
+        names = class_names(cast(Any, self.model).config)
         keeps_best = self.args.load_best_model_at_end and self.state.best_global_step
         run = Run(
             name=self.hub_model_id or folder.absolute().name,
-            class_names=class_names,
+            class_names=names,
             dataset=self.train_dataset if self.eval_dataset is None else self.eval_dataset,
             settings=training_settings(self._config),
             log_history=self.state.log_history,
             best_step=self.state.best_global_step if keeps_best else None,
-            pictures=self._draw(folder, class_names),
+            pictures=self._draw(folder, names),
             is_contrasted=self._capture is not None,
         )
         rewrite_model_card(folder / "README.md", run)

@@ -12,7 +12,7 @@ function show(map, i) {
     [ring.style.left, ring.style.top] = data.maps[m].places[i].map((part) => `${part}%`);
   });
   const predicted = data.maps[map].predicted[i];
-  const wrong = predicted === data.names[i] ? "" : `, taken for ${predicted}`;
+  const wrong = [undefined, data.names[i]].includes(predicted) ? "" : `, taken for ${predicted}`;
   card.querySelector(".thumbnail").style.backgroundPosition = data.thumbnails[i];
   card.querySelector("p").textContent = data.names[i] + wrong;
   card.hidden = false;

@@ -1,0 +1,30 @@
+"""The first few training images of each class, drawn by seed."""
+
+import torch
+from torch import Tensor
+
+
+def low_shot_rows(labels: Tensor, shots: int, seed: int) -> list[int]:
+    """Rows of `shots` images of each class, drawn at random, in ascending order.
+
+    With the same seed, fewer shots are a part of more.
+
+    Args:
+        labels: integers, shape (n,).
+        shots: images of each class.
+        seed: decides the images.
+
+    Raises:
+        ValueError: if `shots` is not positive, or a class has fewer images.
+    """
+    if shots < 1:
+        raise ValueError(f"shots must be positive, got {shots}.")
+    classes, sizes = labels.unique(return_counts=True)
+    if int(sizes.min()) < shots:
+        raise ValueError(
+            f"{shots} shots need {shots} training images of each class, but class "
+            f"{classes[sizes.argmin()].item()} has {int(sizes.min())}."
+        )
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    rows = [order[labels[order] == label][:shots] for label in classes]
+    return torch.cat(rows).sort().values.tolist()

@@ -1,0 +1,42 @@
+"""Train one cell of a comparison with a trainer, and measure what comes of it."""
+
+from typing import cast
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from clce_hf.comparison import Cell
+from clce_hf.evaluation import classification_metrics, embedding_metrics
+from clce_hf.inference import infer
+from clce_hf.record import Record
+from clce_hf.trainer import CLCETrainer
+
+
+def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Record:
+    """Train, then measure on images that were not trained on.
+
+    `seconds_per_step` among the metrics is of the whole training loop.
+
+    Args:
+        cell: what the trainer was made for.
+        trainer: not trained yet.
+        images: labelled, to be measured on.
+    """
+    trained = trainer.train()
+    args = trainer.args
+    found = infer(cast(nn.Module, trainer.model), images, args.per_device_eval_batch_size)
+    return Record(
+        method=cell.method.name,
+        seed=cell.seed,
+        shots=cell.shots,
+        batch_size=args.train_batch_size * args.gradient_accumulation_steps,
+        metrics={
+            **classification_metrics(found.logits, found.labels),
+            **embedding_metrics(found.embeddings, found.labels),
+            "seconds_per_step": trained.metrics["train_runtime"] / trainer.state.max_steps,
+        },
+        log_history=trainer.state.log_history,
+        logits=found.logits,
+        embeddings=found.embeddings,
+        labels=found.labels,
+    )
