@@ -17,7 +17,7 @@ log|N| + LSE_n((1 + beta) s_in) - LSE_n(beta s_in). The gradient with respect to
 closed form, so a block of anchors needs its similarities once, for loss and gradient together: the
 same few buffers of a block's size serve the whole walk. Only where all keys are anchors and the
 n x n slopes are few are they kept to its end: added to their transpose, they need one matrix
-product with the keys instead of two.
+product with the keys instead of two, and each similarity is computed for one of its two anchors.
 """
 
 import math
@@ -39,6 +39,10 @@ _MIN_BLOCK_ROWS = 64
 
 _KEPT_SLOPES = 2**24
 """Slopes that are kept at most, 64 MiB in float32: those of 4,096 keys."""
+
+_PADDING = 16
+"""Unused entries at the end of a row: where its length is a power of two, a column would come to
+lie in few lines of the cache and be slow to read."""
 
 _NORM_FLOOR = 1e-12
 
@@ -138,14 +142,18 @@ class _ContrastiveSum(torch.autograd.Function):
         num_keys = keys.shape[0]
         rows = max(1, min(len(anchors), _block_rows(*keys.shape)))
         are_kept = gradient is not None and len(anchors) == num_keys and num_keys**2 <= _KEPT_SLOPES
-        buffers = [keys.new_empty(rows, num_keys) for _ in range(2)]
-        all_slopes = keys.new_empty(num_keys if are_kept else rows, num_keys)
+        buffers = [_empty(rows, keys) for _ in range(2)]
+        all_slopes = _empty(num_keys if are_kept else rows, keys)
         for start in range(anchors.start, anchors.stop, rows):
             block = range(start, min(start + rows, anchors.stop))
             own = slice(block.start, block.stop)
             similarities, scratch = (buffer[: len(block)] for buffer in buffers)
             slopes = all_slopes[own] if are_kept else all_slopes[: len(block)]
-            torch.mm(keys[own], keys.T, out=similarities).div_(temperature)
+            if are_kept and rows < num_keys:
+                _mirror_similarities(similarities, all_slopes, keys, block)
+            else:
+                torch.mm(keys[own], keys.T, out=similarities)
+            similarities.div_(temperature)
             losses = _anchor_losses(
                 similarities, labels, counted, block, beta, variant, slopes, scratch
             )
@@ -177,6 +185,26 @@ def _block_rows(num_keys: int, dim: int) -> int:
     return max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
 
 
+def _empty(rows: int, keys: Tensor) -> Tensor:
+    """Uninitialised rows of an entry a key."""
+    num_keys = len(keys)
+    return keys.new_empty(rows, num_keys + _PADDING)[:, :num_keys]
+
+
+def _mirror_similarities(
+    similarities: Tensor, all_slopes: Tensor, keys: Tensor, block: range
+) -> None:
+    """Fill in the similarities of a block's anchors: to those before it, they are known.
+
+    What the anchors after it will need is left in `all_slopes`, shape (n, n), which have no slopes
+    yet.
+    """
+    own = slice(block.start, block.stop)
+    similarities[:, : block.start] = all_slopes[own, : block.start]
+    torch.mm(keys[own], keys[block.start :].T, out=similarities[:, block.start :])
+    all_slopes[block.stop :, own] = similarities[:, block.stop :].T
+
+
 def _add_symmetric_product(gradient: Tensor, slopes: Tensor, keys: Tensor, rows: int) -> None:
     """Add (slopes + slopes.T) @ keys in blocks of rows; slopes, shape (n, n), are overwritten."""
     for start in range(0, len(keys), rows):
@@ -184,9 +212,12 @@ def _add_symmetric_product(gradient: Tensor, slopes: Tensor, keys: Tensor, rows:
         block = slopes[start:stop, start:]
         square = block[:, :rows]
         square.copy_(square + square.T)
-        beyond = block[:, rows:].add_(slopes[stop:, start:stop].T)
-        gradient[start:stop].addmm_(block, keys[start:])
-        gradient[stop:].addmm_(beyond.T, keys[start:stop])
+        gradient[start:stop].addmm_(square, keys[start:stop])
+        if stop >= len(keys):
+            break
+        below = slopes[stop:, start:stop].add_(block[:, rows:].T)
+        gradient[start:stop].addmm_(below.T, keys[stop:])
+        gradient[stop:].addmm_(below, keys[start:stop])
 
 
 def _anchor_losses(
@@ -216,19 +247,18 @@ def _anchor_losses(
 
     torch.where(same, similarities, nothing, out=to_positives)
     nearest_positive = _largest(to_positives)
-    each = is_anchor / num_positives.clamp_min(1)
-    positive_mean = num_positives.new_zeros(())
     if variant == "out":
+        each = is_anchor / num_positives.clamp_min(1)
         positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
-    to_positives.sub_(nearest_positive).exp_()  # whose multiples their slopes are
+    _exp(to_positives.sub_(nearest_positive))  # whose multiples their slopes are
     positive_sum = _sum_or_one(to_positives, is_anchor)
 
     torch.where(same, nothing, similarities, out=to_negatives)
     nearest_negative = _largest(to_negatives)
     to_negatives.sub_(nearest_negative)
-    negative_exp = torch.mul(to_negatives, 1.0 + beta, out=similarities).exp_()
+    negative_exp = _exp(torch.mul(to_negatives, 1.0 + beta, out=similarities))
     negative_sum = _sum_or_one(negative_exp, num_negatives > 0)
-    weight_exp = to_negatives.mul_(beta).exp_()
+    weight_exp = _exp(to_negatives.mul_(beta))
     if beta < torch.finfo(weight_exp.dtype).tiny:
         # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
         weight_exp.nan_to_num_(nan=0.0)
@@ -257,6 +287,12 @@ def _largest(masked: Tensor) -> Tensor:
     """Largest entry of each row; 0 where all are -inf, which could not be subtracted."""
     largest = masked.amax(1, keepdim=True)
     return largest.masked_fill_(largest == -math.inf, 0.0)
+
+
+def _exp(exponents: Tensor) -> Tensor:
+    """Exponentials in place; what would vanish beside the largest, 1, may be tiny instead of 0."""
+    # Where it underflows, exp is several times as slow.
+    return exponents.clamp_(min=math.log(torch.finfo(exponents.dtype).tiny) / 2).exp_()
 
 
 def _sum_or_one(exponentials: Tensor, has_any: Tensor) -> Tensor:
