@@ -247,8 +247,9 @@ def _anchor_losses(
 
     torch.where(same, similarities, nothing, out=to_positives)
     nearest_positive = _largest(to_positives)
+    each = is_anchor / num_positives.clamp_min(1)
+    positive_mean = num_positives.new_zeros(())
     if variant == "out":
-        each = is_anchor / num_positives.clamp_min(1)
         positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
     _exp(to_positives.sub_(nearest_positive))  # whose multiples their slopes are
     positive_sum = _sum_or_one(to_positives, is_anchor)

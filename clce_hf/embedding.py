@@ -51,10 +51,14 @@ def find_classification_layer(
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Return the logits among a model's outputs: by name, else the first (PP-LCNet, tuples)."""
+    """Return the logits among a model's outputs: by name, else the first that is no scalar loss."""
+    if isinstance(outputs, Tensor):
+        return outputs
     if isinstance(outputs, dict):
-        return outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
-    return outputs[0]
+        if "logits" in outputs:
+            return outputs["logits"]
+        outputs = tuple(outputs.values())
+    return next(output for output in outputs if isinstance(output, Tensor) and output.dim() > 0)
 
 
 class EmbeddingCapture:
@@ -122,6 +126,8 @@ class EmbeddingCapture:
         return returned, embeddings if self.projection is None else self.projection(embeddings)
 
     def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        if not self._is_running:  # what others run is not to be held, nor copied with the model
+            return
         self._input = args[0] if args else next(iter(kwargs.values()))
         self._output = output
 

@@ -55,7 +55,8 @@ def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], fil
     Args:
         places: shape (n, 2).
         labels: integers, shape (n,).
-        class_names: by label; more than 20 are not written, and coloured in their order.
+        class_names: by label, or empty where labels stand for themselves; more than 20 are not
+            written, and coloured in their order.
         file: PNG to write.
     """
     from matplotlib import colormaps
@@ -74,7 +75,7 @@ def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], fil
         for i, label in enumerate(classes if is_named else []):
             x, y = np.median(places[which == i], axis=0)
             axes.text(
-                *(x, y, class_names[label]),
+                *(x, y, class_names[label] if class_names else str(label)),
                 size=9,
                 weight="bold",
                 ha="center",
@@ -93,7 +94,7 @@ def draw_embedding_map(
     Args:
         embeddings: floating point, shape (n, d).
         labels: integers, shape (n,).
-        class_names: by label.
+        class_names: by label, or empty where labels stand for themselves.
         file: PNG to write.
 
     Returns:

@@ -69,5 +69,6 @@ def _class_ids(values: Any, name: str) -> Tensor:
 
 
 def class_names(config: Any) -> list[str]:
-    """Names of a model's classes, in the order of its logits, from its config."""
-    return [str(config.id2label[label]) for label in sorted(config.id2label)]
+    """Names of a model's classes, in the order of its logits; none where its config has none."""
+    named = getattr(config, "id2label", None) or {}
+    return [str(named[label]) for label in sorted(named)]

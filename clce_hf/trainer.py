@@ -1,6 +1,7 @@
 """`CLCETrainer`: Transformers' Trainer with the CLCE loss (arXiv 2402.14551)."""
 
 import functools
+import inspect
 import logging
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
+from clce_hf.benchmark_result import write_benchmark_result
 from clce_hf.checks import (
     FROZEN_BACKBONE,
     check_data_parallel,
@@ -37,7 +39,7 @@ from clce_hf.labels import class_names
 from clce_hf.layer_decay import apply_layer_decay
 from clce_hf.loss import label_aware_contrastive_loss
 from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
-from clce_hf.model_card import Run, rewrite_model_card, training_settings
+from clce_hf.model_card import Run, loads_with, rewrite_model_card
 from clce_hf.pictures import can_draw, draw_training_curve
 from clce_hf.projection import (
     PROJECTION_FILE,
@@ -50,6 +52,7 @@ from clce_hf.renamed_weights import load_renamed_weights
 from clce_hf.running_means import RunningMeans
 from clce_hf.sampler import GroupByLabelSampler
 from clce_hf.sampler_epoch import SamplerEpoch
+from clce_hf.training_settings import training_settings
 from clce_hf.unsaved_token import UnsavedToken
 
 logger = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class CLCETrainer(Trainer):
         self._train_means = RunningMeans()
         self._eval_means = RunningMeans()
         self._eval_sample = EmbeddingSample() if can_draw() else None
+        self._evaluated_on: dict[str, Any] = {}
         args = add_defaults(CLCEConfig("tmp_trainer") if args is None else args)
         if args.hub_token is not None:
             args.hub_token = UnsavedToken(args.hub_token)
@@ -116,6 +120,8 @@ class CLCETrainer(Trainer):
         if self._mini_batch_size is not None:
             is_ragged_fsdp = self.is_fsdp_enabled and not self.accelerator.even_batches
             check_forwards_in_mini_batches(model, self.is_deepspeed_enabled, is_ragged_fsdp)
+        parameters = inspect.signature(model.forward).parameters.values()
+        self._required = {p.name for p in parameters if p.default is inspect.Parameter.empty}
         if self.train_dataset is not None:
             training_labels(self.train_dataset, self._config.samples_per_class, self.label_names)
         self._train_means.reset()
@@ -167,9 +173,9 @@ class CLCETrainer(Trainer):
         """Return the CLCE loss of a batch in training, its cross-entropy in evaluation.
 
         The labels are withheld from the model, whose own loss some architectures scale wrongly
-        under gradient accumulation. In training the loss is this micro-batch's share of the
-        optimizer step: cross-entropy is the mean over all its samples, the contrastive term the
-        mean over its micro-batches.
+        under gradient accumulation; that of a model whose `forward` requires them is ignored. In
+        training the loss is this micro-batch's share of the optimizer step: cross-entropy is the
+        mean over all its samples, the contrastive term the mean over its micro-batches.
 
         Raises:
             ValueError: for labels that are missing or not one class an image, a classification
@@ -192,8 +198,11 @@ class CLCETrainer(Trainer):
             self._observe_evaluation(loss, embeddings, labels)
         if not return_outputs:
             return loss
+        if isinstance(outputs, dict):
+            return loss, outputs
         # Trainer takes the first of a tuple for the loss, as models return it when given labels.
-        return loss, outputs if isinstance(outputs, dict) else (loss, *outputs)
+        others = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))
 
     def _split_labels(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
         name = next((name for name in self.label_names if inputs.get(name) is not None), None)
@@ -203,7 +212,10 @@ class CLCETrainer(Trainer):
                 f"{sorted(inputs)}. Check what the data collator returns, label_names, and, with "
                 "set_transform, that remove_unused_columns is False."
             )
-        return {key: value for key, value in inputs.items() if key != name}, inputs[name]
+        labels = inputs[name]
+        if name in self._required:
+            return inputs, labels
+        return {key: value for key, value in inputs.items() if key != name}, labels
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
         if self._capture is None:
@@ -333,6 +345,8 @@ class CLCETrainer(Trainer):
         the evaluation; it is left out where no image has one.
         """
         self._eval_means.reset()
+        dataset = getattr(dataloader, "dataset", None)
+        self._evaluated_on[metric_key_prefix] = dataset
         if self._eval_sample is not None:
             num_images = (
                 len(dataloader) * self.args.eval_batch_size if has_length(dataloader) else None
@@ -344,7 +358,7 @@ class CLCETrainer(Trainer):
         metrics = cast(dict[str, float], output.metrics)
         means = self._eval_means.drain(self.accelerator)
         # Trainer lets a short last batch count for a whole one where it cannot know the length.
-        if has_length(dataloader.dataset):
+        if has_length(dataset):
             means.pop("loss", None)
         for name, mean in means.items():
             metrics[f"{metric_key_prefix}_{name}"] = mean
@@ -408,14 +422,27 @@ class CLCETrainer(Trainer):
         run = Run(
             name=self.hub_model_id or folder.absolute().name,
             class_names=names,
-            dataset=self.train_dataset if self.eval_dataset is None else self.eval_dataset,
-            settings=training_settings(self._config),
+            trained_on=self.train_dataset,
+            evaluated_on=self._held_out(),
+            settings=training_settings(self._config, self._train_batch_size),
             log_history=self.state.log_history,
             best_step=self.state.best_global_step if keeps_best else None,
             pictures=self._draw(folder, names),
             is_contrasted=self._capture is not None,
+            loads_with=loads_with(cast(nn.Module, self.model)),
+            given=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
         )
-        rewrite_model_card(folder / "README.md", run)
+        metrics, sources = rewrite_model_card(folder / "README.md", run)
+        if "accuracy" in metrics:
+            token = self.args.hub_token
+            write_benchmark_result(folder, sources["accuracy"], metrics["accuracy"], token)
+
+    def _held_out(self) -> dict[str, Any]:
+        """Data sets by the prefix of their metrics, those that were evaluated on last."""
+        held_out: Any = self.eval_dataset
+        parts = held_out.items() if isinstance(held_out, dict) else ()
+        named = {f"eval_{name}": part for name, part in parts} or {"eval": held_out}
+        return {**named, **self._evaluated_on}
 
     def _draw(self, folder: Path, class_names: list[str]) -> dict[str, Path]:
         if self._eval_sample is None:

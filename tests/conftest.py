@@ -1,7 +1,9 @@
 import atexit
 import contextlib
+import io
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,3 +43,31 @@ def folder(tmp_path_factory):
                 noise = generator.integers(0, 40, (20, 24, 3)) + 50 * i
                 Image.fromarray(noise.astype(np.uint8)).save(root / split / name / f"{j}.png")
     return root
+
+
+@pytest.fixture
+def published(hub):
+    """A base model with a licence, and photographs as Parquet files, on the Hub."""
+    import datasets
+    from pushing import PROCESSOR
+    from tiny import CLASSES, vit
+
+    base = hub.create("bob/base")
+    model = vit()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        PROCESSOR.save_pretrained(folder)
+        base.files.update({file.name: file.read_bytes() for file in Path(folder).iterdir()})
+    base.files["README.md"] = b"---\nlicense: apache-2.0\n---\n# base\n"
+    generator = np.random.default_rng(0)
+    animals = hub.create("bob/animals", "dataset")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}
+    )
+    for split, n in (("train", 16), ("test", 8)):
+        pixels = generator.integers(0, 255, (n, 16, 16, 3), np.uint8)
+        rows = {"image": [Image.fromarray(p) for p in pixels], "label": [i % 4 for i in range(n)]}
+        files = io.BytesIO()
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(files)
+        animals.files[f"data/{split}-00000-of-00001.parquet"] = files.getvalue()
+    return hub

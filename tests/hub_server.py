@@ -179,6 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._commit(repository, rest, body)
             return
+        if verb == "branch":
+            repository = self._repository(kind, id, write=True)
+            repository.branches[rest] = dict(repository.files)
+            self._json({})
+            return
         repository = self._repository(kind, id)
         if verb is None or verb == "revision":
             self._info(repository, rest)

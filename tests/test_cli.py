@@ -1,18 +1,19 @@
+import dataclasses
 import json
 import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from tiny import CLASSES, vit
 from tiny_models import save_timm
-from transformers import (
-    ViTImageProcessor,
-    pipeline,
-)
+from transformers import TrainingArguments, ViTImageProcessor, pipeline
 
+from clce_hf import CLCEConfig
 from clce_hf.cli import main, parse
 from clce_hf.digits import load_digits_splits
 
@@ -230,3 +231,46 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert "Warning" not in done.stderr
+
+
+FLAGS_OF_THE_EXAMPLE = {
+    *("model_name_or_path", "model_type", "config_name", "cache_dir", "model_revision"),
+    *("image_processor_name", "token", "trust_remote_code", "ignore_mismatched_sizes"),
+    *("dataset_name", "dataset_config_name", "train_dir", "validation_dir", "train_val_split"),
+    *("max_train_samples", "max_eval_samples", "image_column_name", "label_column_name"),
+}
+"""What run_image_classification.py of Transformers takes beside `TrainingArguments`."""
+
+
+@pytest.mark.parametrize("program", ["clce-hf train", "example"])
+def test_the_flags_are_those_of_the_example_of_transformers(program, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        if program == "example":
+            script = Path(__file__).parent.parent / "examples" / "image_classification.py"
+            monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+            runpy.run_path(str(script), run_name="__main__")
+        else:
+            main(["train", "--help"])
+    taken = set(re.findall(r"--(\w+)", capsys.readouterr().out))
+    fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
+    of_clce = {field.name for field in dataclasses.fields(CLCEConfig) if field.init} - fields
+    assert len(fields) > 90 and len(of_clce) == 10
+    assert taken >= FLAGS_OF_THE_EXAMPLE | fields | of_clce
+
+
+def test_every_flag_of_the_example_has_an_effect(folder, checkpoint, tmp_path):
+    """The flags that other tests do not give, all at once."""
+    vit(num_labels=7).save_pretrained(tmp_path / "seven")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "processor")
+    train(
+        *(folder, str(tmp_path / "seven"), tmp_path / "run"),
+        *("--config_name", checkpoint, "--image_processor_name", str(tmp_path / "processor")),
+        *("--cache_dir", str(tmp_path / "cache"), "--model_revision", "main"),
+        *("--ignore_mismatched_sizes", "--trust_remote_code", "false", "--token", "hf_ann"),
+        *("--max_train_samples", "16", "--max_eval_samples", "5"),
+        *("--image_column_name", "image", "--label_column_name", "label"),
+    )
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["eval_accuracy"] * 5 == pytest.approx(round(results["eval_accuracy"] * 5))
+    assert (tmp_path / "cache" / "imagefolder").is_dir()
+    assert (tmp_path / "run" / "preprocessor_config.json").is_file()

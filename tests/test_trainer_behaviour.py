@@ -1,74 +1,22 @@
-"""What Transformers promises of Trainer, with stock Trainer beside CLCETrainer in every test."""
+"""What Trainer's training promises, stock Trainer beside CLCETrainer in every test."""
 
 import math
 from pathlib import Path
 
-import datasets
-import numpy as np
 import pytest
 import torch
-from tiny import NUM_CLASSES, Images, StopAt, config, logged, vit
+from beside_stock import ADDED, TRAINERS, Stream, both, checkpoints, entries, make, of_class
+from tiny import Images, StopAt, logged, vit
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import SequentialSampler
 from transformers import (
-    DefaultDataCollator,
     EarlyStoppingCallback,
-    Trainer,
+    PrinterCallback,
+    ProgressCallback,
     TrainerCallback,
     ViTForImageClassification,
     get_constant_schedule,
 )
-
-from clce_hf import CLCETrainer
-
-TRAINERS = [Trainer, CLCETrainer]
-ADDED = {
-    *("ce_loss", "contrastive_loss", "positives_per_anchor"),
-    *("eval_contrastive_loss", "test_contrastive_loss"),
-}
-
-
-def make(cls, folder, *, model=None, train=None, held_out=None, **fields):
-    named = {
-        key: fields.pop(key)
-        for key in (
-            *("callbacks", "compute_metrics", "data_collator", "optimizers", "model_init"),
-            *("preprocess_logits_for_metrics", "optimizer_cls_and_kwargs"),
-        )
-        if key in fields
-    }
-    return cls(
-        None if "model_init" in named else model or vit(),
-        config(folder, **{"max_steps": -1, "num_train_epochs": 2, **fields}),
-        train_dataset=Images(24) if train is None else train,
-        eval_dataset=Images(12, seed=1) if held_out is None else held_out,
-        **named,
-    )
-
-
-def both(folder, summary, **fields):
-    """Return what `summary` says of the stock trainer, having seen the same of ours."""
-    stock, ours = (summary(make(cls, folder / cls.__name__, **fields)) for cls in TRAINERS)
-    assert ours == stock
-    return stock
-
-
-def trained(trainer):
-    trainer.train()
-    return trainer
-
-
-def accuracy(prediction):
-    return {"accuracy": (prediction.predictions.argmax(-1) == prediction.label_ids).mean().item()}
-
-
-def checkpoints(trainer):
-    return sorted(path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*"))
-
-
-def entries(trainer):
-    """Step and names of each entry of the log, without the names that CLCETrainer adds."""
-    return [(entry["step"], sorted(set(entry) - ADDED)) for entry in trainer.state.log_history]
 
 
 class Events(TrainerCallback):
@@ -85,9 +33,6 @@ class Events(TrainerCallback):
             self.seen.append((name, state.global_step))
 
         return record
-
-
-# ---- training ----
 
 
 @pytest.mark.parametrize(
@@ -208,17 +153,9 @@ def test_a_run_resumes_in_the_middle_of_an_epoch(tmp_path, stop, ignore_data_ski
     both(tmp_path, summary, save_strategy="steps", save_steps=1)
 
 
-class Stream(IterableDataset):
-    def __init__(self, n=24):
-        self.images = Images(n)
-
-    def __iter__(self):
-        yield from (self.images[i] for i in range(len(self.images)))
-
-
 def test_a_stream_trains_for_so_many_steps_and_asks_how_many(tmp_path):
     def summary(trainer):
-        trained(trainer)
+        trainer.train()
         return trainer.state.global_step, entries(trainer)
 
     steps, _ = both(tmp_path, summary, train=Stream(), max_steps=5)
@@ -236,21 +173,20 @@ class OutOfMemory(ViTForImageClassification):
 
 
 def test_the_batch_size_is_found(tmp_path):
-    for cls in TRAINERS:
-        model = vit()
-        model.__class__ = OutOfMemory
-        trainer = make(cls, tmp_path, model=model, auto_find_batch_size=True)
+    def summary(trainer):
         trainer.train()
-        assert trainer._train_batch_size == 4
+        return trainer._train_batch_size, trainer.state.global_step
+
+    size, _ = both(tmp_path, summary, build=of_class(OutOfMemory), auto_find_batch_size=True)
+    assert size == 4
 
 
 def test_optimizers_passed_in_are_used(tmp_path):
     for cls in TRAINERS:
         model = vit()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
-        trainer = make(
-            cls, tmp_path, model=model, optimizers=(optimizer, get_constant_schedule(optimizer))
-        )
+        schedule = get_constant_schedule(optimizer)
+        trainer = make(cls, tmp_path, build=lambda: model, optimizers=(optimizer, schedule))  # noqa: B023
         trainer.train()
         assert trainer.optimizer.optimizer is optimizer
         assert set(logged(trainer, "learning_rate")) == {0.125}
@@ -313,6 +249,15 @@ def test_optimizers_and_schedules_have_their_rates(tmp_path, optim, schedule):
         {"prediction_loss_only": True, "eval_strategy": "epoch"},
         {"restore_callback_states_from_checkpoint": True},
         {"average_tokens_across_devices": False},
+        {"accelerator_config": {"split_batches": True}},
+        {"accelerator_config": {"dispatch_batches": True, "even_batches": False}},
+        {"accelerator_config": {"use_seedable_sampler": False}},
+        {"gradient_accumulation_steps": 2, "ddp_find_unused_parameters": True},
+        {"logging_steps": 0.5, "eval_strategy": "steps", "eval_steps": 0.25},
+        {"use_liger_kernel": True},
+        {"enable_jit_checkpoint": True},
+        {"train": Images(5), "dataloader_drop_last": True},
+        {"torch_compile": True, "torch_compile_backend": "aot_eager"},
     ],
     ids=lambda fields: ",".join(fields),
 )
@@ -328,7 +273,8 @@ def test_an_argument_does_or_refuses_the_same(tmp_path, fields):
             torch.use_deterministic_algorithms(False)
         return trainer.state.global_step, trainer.state.epoch, entries(trainer)
 
-    assert summary(CLCETrainer) == summary(Trainer)
+    stock, ours = map(summary, TRAINERS)
+    assert ours == stock
 
 
 def test_the_order_of_the_images_is_that_of_the_seed(tmp_path):
@@ -349,224 +295,6 @@ def test_the_order_of_the_images_is_that_of_the_seed(tmp_path):
     assert orders[0] == orders[1] and sorted(orders[0][:24]) == list(range(24))
 
 
-# ---- what goes into the model ----
-
-
-@pytest.mark.parametrize("remove", [True, False])
-def test_columns_that_the_model_does_not_know(tmp_path, remove):
-    images = Images(24)
-    rows = datasets.Dataset.from_dict(
-        {
-            "pixel_values": images.pixel_values.tolist(),
-            "labels": images.targets,
-            "weight": [1.0] * 24,
-        }
-    )
-    seen = []
-
-    def collate(batch):
-        seen.append(sorted(batch[0]))
-        return DefaultDataCollator()(
-            [{k: row[k] for k in ("pixel_values", "labels")} for row in batch]
-        )
-
-    def summary(trainer):
-        seen.clear()
-        trainer.train()
-        return list(seen)
-
-    columns = both(
-        tmp_path, summary, train=rows, data_collator=collate, remove_unused_columns=remove
-    )
-    assert ("weight" in columns[0]) is not remove
-
-
-def test_a_collator_may_return_more(tmp_path):
-    def collate(rows):
-        return {**DefaultDataCollator()(rows), "ids": torch.arange(len(rows))}
-
-    def summary(trainer):
-        try:
-            trainer.train()
-        except TypeError as error:
-            return str(error)
-        return trainer.evaluate().keys() - ADDED
-
-    both(tmp_path, summary, data_collator=collate)
-
-
-class OtherNames(ViTForImageClassification):
-    """Takes its labels under another name."""
-
-    def forward(self, pixel_values=None, target=None, **kwargs):
-        return super().forward(pixel_values=pixel_values, labels=target)
-
-
-def test_labels_under_another_name(tmp_path):
-    def collate(rows):
-        batch = DefaultDataCollator()(rows)
-        batch["target"] = batch.pop("labels")
-        return batch
-
-    def summary(trainer):
-        trainer.train()
-        output = trainer.predict(Images(6))
-        assert trainer.evaluate()["eval_loss"] > 0
-        return output.label_ids.tolist(), sorted(set(output.metrics) - ADDED)
-
-    for cls in TRAINERS:
-        model = vit()
-        model.__class__ = OtherNames
-        trainer = make(
-            cls,
-            tmp_path,
-            model=model,
-            data_collator=collate,
-            label_names=["target"],
-            remove_unused_columns=False,
-        )
-        labels, names = summary(trainer)
-        assert labels == Images(6).targets and "test_loss" in names
-
-
-class Tuples(ViTForImageClassification):
-    def forward(self, pixel_values=None, labels=None):
-        return super().forward(pixel_values=pixel_values, labels=labels).to_tuple()
-
-
-def test_models_that_return_tuples(tmp_path):
-    def summary(cls):
-        model = vit()
-        model.__class__ = Tuples
-        trainer = trained(make(cls, tmp_path, model=model))
-        output = trainer.predict(Images(6))
-        return output.predictions.shape, output.label_ids.tolist(), set(output.metrics) - ADDED
-
-    assert summary(CLCETrainer) == summary(Trainer)
-
-
-def test_a_module_that_is_no_pretrained_model(tmp_path):
-    class Plain(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Linear(3 * 16 * 16, 8)
-            self.head = nn.Linear(8, NUM_CLASSES)
-
-        def forward(self, pixel_values, labels=None):
-            logits = self.head(self.body(pixel_values.flatten(1)).relu())
-            if labels is None:
-                return {"logits": logits}
-            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    def summary(trainer):
-        trainer.train()
-        trainer.save_model()
-        files = sorted(f.name for f in Path(trainer.args.output_dir).iterdir())
-        return trainer.predict(Images(6)).predictions.shape, files
-
-    stock = summary(make(Trainer, tmp_path / "stock", model=Plain()))
-    fields = {"embedding_module": "head"}
-    assert summary(make(CLCETrainer, tmp_path / "ours", model=Plain(), **fields)) == stock
-
-
-# ---- evaluation ----
-
-
-def test_prediction(tmp_path):
-    def summary(trainer):
-        output = trainer.predict(Images(10))
-        names = set(output.metrics) - ADDED
-        evaluated = trainer.evaluate(metric_key_prefix="held_out")
-        evaluated.pop("held_out_contrastive_loss", None)
-        return output.predictions.tolist(), output.label_ids.tolist(), names, evaluated.keys()
-
-    predictions, *_ = both(tmp_path, summary, compute_metrics=accuracy)
-    assert np.shape(predictions) == (10, NUM_CLASSES)
-
-
-def test_several_data_sets_are_evaluated_by_name(tmp_path):
-    held_out = {"a": Images(6), "b": Images(10, seed=2)}
-
-    def summary(trainer):
-        trainer.train()
-        names = {
-            name
-            for entry in trainer.state.log_history
-            for name in entry
-            if name.startswith("eval_") and "contrastive" not in name
-        }
-        metrics = trainer.evaluate()
-        return names, {name for name in metrics if "contrastive" not in name}
-
-    names, _ = both(
-        tmp_path, summary, held_out=held_out, eval_strategy="epoch", compute_metrics=accuracy
-    )
-    assert {"eval_a_loss", "eval_b_accuracy"} <= names
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"eval_do_concat_batches": False},
-        {"include_for_metrics": ["inputs", "loss"]},
-        {"preprocess_logits_for_metrics": lambda logits, labels: logits.argmax(-1)},
-        {"eval_accumulation_steps": 1},
-    ],
-    ids=str,
-)
-def test_metrics_are_computed_from_the_same(tmp_path, fields):
-    def plain(value):
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        return None if value is None else np.asarray(value).round(5).tolist()
-
-    def summary(trainer):
-        seen = []
-
-        def compute_metrics(prediction):
-            parts = (prediction.predictions, prediction.label_ids, prediction.inputs)
-            seen.append(plain([*parts, prediction.losses]))
-            return {"size": len(prediction.label_ids)}
-
-        trainer.compute_metrics = compute_metrics
-        metrics = trainer.evaluate()
-        return seen, metrics["eval_size"], round(metrics["eval_loss"], 5)
-
-    both(tmp_path, summary, per_device_eval_batch_size=5, **fields)
-
-
-def test_metrics_in_batches(tmp_path):
-    seen = []
-
-    def compute_metrics(prediction, compute_result):
-        seen.append((tuple(prediction.predictions.shape), compute_result))
-        return {"batches": len(seen)} if compute_result else {}
-
-    def summary(trainer):
-        seen.clear()
-        return trainer.evaluate()["eval_batches"], list(seen)
-
-    batches, _ = both(
-        tmp_path,
-        summary,
-        compute_metrics=compute_metrics,
-        batch_eval_metrics=True,
-        per_device_eval_batch_size=5,
-    )
-    assert batches == 3
-
-
-def test_one_step_by_hand(tmp_path):
-    def summary(trainer):
-        batch = next(iter(trainer.get_eval_dataloader()))
-        loss, logits, labels = trainer.prediction_step(trainer.model, dict(batch), False)
-        only, *rest = trainer.prediction_step(trainer.model, dict(batch), True)
-        return round(loss.item(), 5), logits.shape, labels.tolist(), round(only.item(), 5), rest
-
-    both(tmp_path, summary)
-
-
 def test_a_model_is_made_anew_for_each_run(tmp_path):
     def summary(trainer):
         first = trainer.model
@@ -574,3 +302,213 @@ def test_a_model_is_made_anew_for_each_run(tmp_path):
         return trainer.model is first, trainer.get_num_trainable_parameters()
 
     both(tmp_path, summary, model_init=lambda: vit())
+
+
+# ---- by hand, and in classes of one's own ----
+
+
+def test_evaluation_comes_before_training_and_training_twice(tmp_path):
+    def summary(trainer):
+        before = trainer.evaluate().keys() - ADDED
+        first = trainer.train()
+        second = trainer.train()
+        is_bare = trainer.model_wrapped is trainer.model
+        return before, first.metrics.keys(), second.global_step, trainer.state.total_flos, is_bare
+
+    both(tmp_path, summary)
+
+
+def test_a_step_of_training_by_hand(tmp_path):
+    def summary(trainer):
+        images = Images(8)
+        batch = {"pixel_values": images.pixel_values, "labels": torch.tensor(images.targets)}
+        loss = trainer.training_step(trainer.model, batch, 8)
+        with_gradient = sum(p.grad is not None for p in trainer.model.parameters())
+        return loss.shape, loss.requires_grad, with_gradient, sorted(batch)
+
+    both(tmp_path, summary)
+
+
+class Loaders:
+    """Several data loaders one after another, without a data set."""
+
+    def __init__(self, *loaders):
+        self.loaders = loaders
+
+    def __len__(self):
+        return sum(map(len, self.loaders))
+
+    def __iter__(self):
+        for loader in self.loaders:
+            yield from loader
+
+
+def test_data_loaders_of_ones_own(tmp_path):
+    def subclass(cls):
+        class Own(cls):
+            def get_train_dataloader(self):
+                return Loaders(super().get_train_dataloader(), super().get_train_dataloader())
+
+            def get_eval_dataloader(self, eval_dataset=None):
+                return Loaders(super().get_eval_dataloader(eval_dataset))
+
+        return Own
+
+    def summary(trainer):
+        trainer.train()
+        return trainer.state.global_step, trainer.evaluate().keys() - ADDED
+
+    steps, _ = both(tmp_path, summary, subclass)
+    assert steps == 12
+
+
+def test_methods_of_ones_own_that_call_those_of_trainer(tmp_path):
+    def subclass(cls):
+        class Own(cls):
+            calls: list[str]
+
+            def compute_loss(self, model, inputs, return_outputs=False, **named):
+                self.calls.append("compute_loss")
+                loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **named)
+                return (2 * loss, outputs) if return_outputs else 2 * loss
+
+            def training_step(self, *args, **named):
+                self.calls.append("training_step")
+                return super().training_step(*args, **named)
+
+            def log(self, logs, *args):
+                self.calls.append("log")
+                super().log({**logs, "mine": 1.0}, *args)
+
+            def _get_train_sampler(self, dataset=None):
+                self.calls.append("sampler")
+                return SequentialSampler(self.train_dataset)
+
+        return Own
+
+    def summary(trainer):
+        trainer.calls = []
+        trainer.train()
+        return trainer.calls, trainer.predict(Images(6)).predictions.shape, logged(trainer, "mine")
+
+    both(tmp_path, summary, subclass, gradient_accumulation_steps=2)
+
+
+def test_a_loss_of_ones_own(tmp_path):
+    def subclass(cls):
+        class Own(cls):
+            def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+                labels = inputs.pop("labels")
+                outputs = model(**inputs)
+                loss = nn.functional.cross_entropy(outputs.logits, labels)
+                return (loss, outputs) if return_outputs else loss
+
+        return Own
+
+    def summary(trainer):
+        trainer.train()
+        return logged(trainer, "loss"), trainer.evaluate()["eval_loss"]
+
+    both(tmp_path, summary, subclass)
+
+
+def test_callbacks_come_and_go(tmp_path):
+    def summary(trainer):
+        popped = trainer.pop_callback(PrinterCallback)
+        trainer.add_callback(ProgressCallback)
+        trainer.add_callback(popped)
+        trainer.remove_callback(ProgressCallback)
+        return [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
+
+    both(tmp_path, summary)
+
+
+class Given(TrainerCallback):
+    """Records what events are given, by name."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_"):
+            return super().__getattribute__(name)
+
+        def record(args, state, control, **given):
+            self.seen[name] = sorted(key for key, value in given.items() if value is not None)
+
+        return record
+
+
+def test_callbacks_are_given_the_same(tmp_path):
+    def summary(trainer):
+        trainer.add_callback(given := Given())
+        trainer.train()
+        trainer.predict(Images(4))
+        return given.seen
+
+    seen = both(tmp_path, summary, eval_strategy="epoch", save_strategy="epoch")
+    assert "train_dataloader" in seen["on_step_end"] and "metrics" in seen["on_evaluate"]
+
+
+# ---- resuming otherwise than it began ----
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_train_epochs": 4},
+        {"per_device_train_batch_size": 4},
+        {"gradient_accumulation_steps": 3},
+        {"save_only_model": True, "num_train_epochs": 3},
+        {"auto_find_batch_size": True, "num_train_epochs": 3},
+    ],
+    ids=lambda fields: ",".join(fields),
+)
+def test_a_run_resumes_with_other_arguments(tmp_path, fields):
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    first = {name: value for name, value in fields.items() if name == "save_only_model"}
+
+    def summary(trainer):
+        trainer.train()
+        resumed = make(type(trainer), trainer.args.output_dir, **{**saved, **fields})
+        resumed.train(resume_from_checkpoint=True)
+        return resumed.state.global_step, resumed.state.epoch, entries(resumed)
+
+    both(tmp_path, summary, **saved, **first)
+
+
+@pytest.mark.parametrize("resume", ["checkpoint-7", True])
+def test_there_is_nothing_to_resume_from(tmp_path, resume):
+    def summary(trainer):
+        folder = trainer.args.output_dir
+        with pytest.raises(ValueError, match=r"Can't find|No valid checkpoint") as error:
+            trainer.train(f"{folder}/{resume}" if isinstance(resume, str) else resume)
+        return str(error.value).replace(folder, "")
+
+    both(tmp_path, summary)
+
+
+def test_the_state_of_callbacks_is_restored(tmp_path):
+    fields = {
+        **{"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2},
+        **{"load_best_model_at_end": True, "max_steps": 2},
+    }
+
+    def summary(trainer):
+        trainer.train()
+        other = make(
+            type(trainer),
+            trainer.args.output_dir,
+            callbacks=[EarlyStoppingCallback()],
+            restore_callback_states_from_checkpoint=True,
+            **fields,
+        )
+        other.train(resume_from_checkpoint=True)
+        return [
+            callback.early_stopping_patience
+            for callback in other.callback_handler.callbacks
+            if isinstance(callback, EarlyStoppingCallback)
+        ]
+
+    callbacks = [EarlyStoppingCallback(early_stopping_patience=5)]
+    assert both(tmp_path, summary, callbacks=callbacks, **fields) == [5]
