@@ -20,8 +20,9 @@ from transformers import (
 from clce_hf.cli import main, parse
 from clce_hf.pretrained import ModelArguments, load_model
 
-RECIPES = sorted((Path(__file__).parent.parent / "examples" / "recipes").glob("*.yaml"))
+FOLDER = Path(__file__).parent.parent / "examples" / "recipes"
 EPOCHS = {"few_shot": 100, "full": 50}
+RECIPES = [FOLDER / f"{name}.yaml" for name in EPOCHS]
 BY_NAME = {model.name: model for model in TINY_MODELS}
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
 
@@ -51,8 +52,20 @@ def test_a_recipe_says_what_the_authors_do(recipe):
     assert args.lr_scheduler_kwargs == {"min_lr": 1e-6}
 
 
-def test_there_is_a_recipe_for_each_setting():
-    assert {file.stem for file in RECIPES} == EPOCHS.keys()
+def test_every_recipe_is_tested():
+    assert {file.stem for file in FOLDER.glob("*.yaml")} == {*EPOCHS, "novel_classes"}
+
+
+def test_the_recipe_for_novel_classes_trains(folder, tmp_path):
+    vit(num_labels=4).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
+    flags = ["--model_name_or_path", str(tmp_path / "vit"), "--use_cpu", "true", "--max_steps", "2"]
+    flags += ["--train_dir", str(folder / "train"), "--output_dir", str(tmp_path / "run")]
+    recipe = str(FOLDER / "novel_classes.yaml")
+    args = parse([recipe, *flags])[2]
+    assert (args.contrastive_weight, args.temperature, args.samples_per_class) == (0.5, 0.5, 4)
+    main(["train", recipe, *flags])
+    assert json.loads((tmp_path / "run" / "all_results.json").read_text())["train_loss"] > 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
