@@ -2,10 +2,11 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clce_hf.paired import half_width
 from clce_hf.pictures import INK, palette, picture
@@ -14,8 +15,10 @@ from clce_hf.record import Record
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW, _HEADING = 0.5, 0.42
-"""Inches."""
+_ROW, _HEADING, _LINE = 0.5, 0.42, 0.17
+"""Inches: of a bar with one line above it, of a heading, of a further line."""
+_NAME_WIDTH = 26
+"""Characters that leave room for a number beside them."""
 
 
 @dataclass(frozen=True)
@@ -61,39 +64,55 @@ def shots_in_words(shots: int | None) -> str:
 
 def draw_accuracy_bars(bars: Sequence[Bar], file: Path) -> None:
     """Draw bars with their intervals, and each seed as a dot; a group for each number of shots."""
-    headings = len({bar.shots for bar in bars})
-    height = _ROW * len(bars) + (_HEADING * headings if headings > 1 else 0) + 0.45
-    with picture(file, height) as axes:
+    with picture(file, _height(bars) + 0.45) as axes:
         plot_accuracy_bars(axes, bars)
 
 
 def plot_accuracy_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
-    """Draw the bars on axes, from the top down; see `draw_accuracy_bars`."""
+    """Draw the bars on axes, from the top down, a unit of y an inch."""
     from matplotlib.ticker import PercentFormatter
 
     methods = list(dict.fromkeys(bar.method for bar in bars))
     colours = dict(zip(methods, palette(len(methods)), strict=True))
-    has_headings = len({bar.shots for bar in bars}) > 1
-    y, last = 0.0, object()
-    for bar in bars:
-        if has_headings and bar.shots != last:
-            axes.text(0, y + _HEADING - 0.12, shots_in_words(bar.shots).capitalize(), weight="bold")
-            y, last = y + _HEADING, bar.shots
-        middle, colour = y + 0.36, colours[bar.method]
-        axes.text(0, y + 0.2, bar.method)
-        axes.text(1, y + 0.2, str(bar), ha="right", weight="bold")
-        axes.barh(middle, statistics.mean(bar.values), height=0.2, color=colour, alpha=0.75)
-        if len(bar.values) > 1:
-            axes.errorbar(
-                *(statistics.mean(bar.values), middle),
-                xerr=half_width(bar.values),
-                color=INK,
-                capsize=3,
-                linewidth=1.2,
-            )
-        dots = [middle] * len(bar.values)
-        axes.scatter(bar.values, dots, s=12, color="white", edgecolor=INK, linewidth=0.8, zorder=3)
-        y += _ROW
+    y = 0.0
+    for heading, group in _groups(bars):
+        if heading:
+            axes.text(0, y + _HEADING - 0.12, heading, weight="bold")
+            y += _HEADING
+        for bar in group:
+            name = _wrapped(bar.method)
+            y += 0.2 + _LINE * (len(name) - 1)
+            axes.text(0, y, "\n".join(name), linespacing=1.2)
+            axes.text(1, y, str(bar), ha="right", weight="bold")
+            _plot_bar(axes, y + 0.16, bar.values, colours[bar.method])
+            y += _ROW - 0.2
     axes.set(xlim=(0, 1), ylim=(y, 0), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def _plot_bar(axes: "Axes", y: float, values: tuple[float, ...], colour: Any) -> None:
+    mean = statistics.mean(values)
+    axes.barh(y, mean, height=0.2, color=colour, alpha=0.75)
+    if len(values) > 1:
+        axes.errorbar(mean, y, xerr=half_width(values), color=INK, capsize=3, linewidth=1.2)
+    dots = {"color": "white", "edgecolor": INK, "linewidth": 0.8, "zorder": 3}
+    axes.scatter(values, [y] * len(values), s=12, **dots)
+
+
+def _groups(bars: Sequence[Bar]) -> list[tuple[str, list[Bar]]]:
+    """Bars by number of shots, under a heading where there are several."""
+    shots = list(dict.fromkeys(bar.shots for bar in bars))
+    headings = [shots_in_words(k).capitalize() if len(shots) > 1 else "" for k in shots]
+    groups = [[bar for bar in bars if bar.shots == k] for k in shots]
+    return list(zip(headings, groups, strict=True))
+
+
+def _height(bars: Sequence[Bar]) -> float:
+    headings = sum(bool(heading) for heading, _ in _groups(bars))
+    lines = sum(len(_wrapped(bar.method)) - 1 for bar in bars)
+    return _ROW * len(bars) + _LINE * lines + _HEADING * headings
+
+
+def _wrapped(name: str) -> list[str]:
+    return textwrap.wrap(name, _NAME_WIDTH) or [""]

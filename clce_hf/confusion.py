@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clce_hf.pictures import INK, WIDTH, picture
 
-_MAX_NUMBERED, _MAX_NAMED = 12, 25
+_MAX_NUMBERED, _MAX_NAMED, _MAX_SQUARES = 12, 25, 100
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str], file: Path) -> No
     shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
     with picture(file, WIDTH) as axes:
         axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        if num_classes > _MAX_SQUARES:  # a square would be too small to be seen
+            rows, columns = matrix.nonzero(as_tuple=True)
+            colours = 0.4 + 0.6 * shares[rows, columns]
+            axes.scatter(columns, rows, c=colours, s=3, linewidths=0, cmap="Blues", vmin=0, vmax=1)
         if num_classes <= _MAX_NUMBERED:
             for row, column in matrix.nonzero().tolist():
                 colour = "white" if shares[row, column] > 0.5 else INK

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from clce_hf.contrastive import to_unit_length
 from clce_hf.pictures import INK, WIDTH, palette, picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MAX_NAMED = 20
 _LEAST = 5
@@ -60,7 +64,6 @@ def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], fil
         file: PNG to write.
     """
     from matplotlib import colormaps
-    from matplotlib.patheffects import withStroke
 
     classes, which = np.unique(labels.numpy(), return_inverse=True)
     is_named = len(classes) <= _MAX_NAMED
@@ -73,17 +76,26 @@ def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], fil
         for marker, chosen in (("o", ~is_second_round), ("^", is_second_round)):
             axes.scatter(*places[chosen].T, s=12, c=colours[chosen], marker=marker, linewidths=0)
         for i, label in enumerate(classes if is_named else []):
-            x, y = np.median(places[which == i], axis=0)
-            axes.text(
-                *(x, y, class_names[label] if class_names else str(label)),
-                size=9,
-                weight="bold",
-                ha="center",
-                va="center",
-                color=INK,
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            )
+            name = class_names[label] if class_names else str(label)
+            _name_class(axes, places[which == i], name)
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
+
+
+def _name_class(axes: "Axes", places: np.ndarray, name: str) -> None:
+    """Write a name above the dots of its class, in the picture."""
+    from matplotlib.patheffects import withStroke
+
+    x, y = np.median(places[:, 0]), np.quantile(places[:, 1], 0.9)
+    axes.annotate(
+        *(name, (x, y)),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="left" if x < 0.2 else "right" if x > 0.8 else "center",
+        size=9,
+        weight="bold",
+        color=INK,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+    )
 
 
 def draw_embedding_map(

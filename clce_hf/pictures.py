@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,17 +126,13 @@ def draw_lines(
     from matplotlib.ticker import PercentFormatter
 
     colours = dict(zip(lines, palette(len(lines)), strict=True))
+    labels = {name: textwrap.fill(name, 42) for name in means}
     columns = 2 if max(map(len, means)) <= 20 else 1
-    with picture(file, 2.6 + 0.22 * math.ceil(len(means) / columns)) as axes:
-        for i, (name, mean) in enumerate(means.items()):
-            style: dict[str, Any] = {"color": colours[name], "linestyle": "-" if i < 10 else "--"}
-            if len(lines[name]) > 1:
-                for run in lines[name]:
-                    axes.plot(*zip(*run, strict=True), **style, alpha=0.5, linewidth=0.8)
-            marker = "." if len(mean) < 50 else ""
-            axes.plot(
-                *zip(*mean, strict=True), **style, label=name, marker=marker, linewidth=2, zorder=3
-            )
+    rows = sum(label.count("\n") + 1 for label in labels.values()) / columns
+    with picture(file, 2.6 + 0.22 * math.ceil(rows)) as axes:
+        for name, mean in means.items():
+            runs = lines[name] if len(lines[name]) > 1 else []
+            _plot_runs(axes, runs, mean, color=colours[name], label=labels[name])
         if ticks:
             axes.set_xscale("log", base=2)
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -148,6 +145,14 @@ def draw_lines(
         if len(lines) > 1:
             axes.figure.legend(loc="outside lower center", ncols=columns)
     return True
+
+
+def _plot_runs(axes: "Axes", runs: Sequence[Points], mean: Points, color: Any, label: str) -> None:
+    for run in runs:
+        axes.plot(*zip(*run, strict=True), color=color, alpha=0.5, linewidth=0.8)
+    marker = "." if len(mean) < 50 else ""
+    style: dict[str, Any] = {"linewidth": 2, "marker": marker, "zorder": 3}
+    axes.plot(*zip(*mean, strict=True), color=color, label=label, **style)
 
 
 def _mean(runs: Sequence[Points]) -> Points:

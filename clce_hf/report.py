@@ -9,9 +9,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from clce_hf.accuracy_bars import shots_in_words
 from clce_hf.pictures import check_can_draw
 from clce_hf.record import Record
-from clce_hf.report_sections import Figure, Map, sections
+from clce_hf.report_images import confusion_section, maps_section, similarities_section
+from clce_hf.report_parts import Figure, Map, Section
+from clce_hf.report_training import accuracy_section, batch_sizes_section, curves_section
 from clce_hf.thumbnails import thumbnail_sheet
 
 REPORT_FILE = "report.html"
@@ -57,7 +60,7 @@ def write_report(
     check_can_draw()
     _check(records, class_names)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(sections(records, class_names, folder)) if records else []
+    parts = list(_sections(records, class_names, folder)) if records else []
     figures = [figure for part in parts for figure in part.figures]
     sheet = thumbnail_sheet(_shown_images(figures), image)
     maps = [figure for figure in figures if isinstance(figure, Map)]
@@ -95,6 +98,40 @@ def _check(records: Sequence[Record], class_names: Sequence[str]) -> None:
                 f"{record.method}, seed {record.seed}, tells {record.logits.shape[1]} classes "
                 f"apart, but {len(class_names)} class names were given."
             )
+
+
+def _sections(
+    records: Sequence[Record], class_names: Sequence[str], folder: Path
+) -> Iterator[Section]:
+    """Draw, into `folder`, what the records have data for."""
+    first = records[0]
+    several_shots = len({record.shots for record in records}) > 1
+    several_sizes = len({record.batch_size for record in records}) > 1
+    same_size = [record for record in records if record.batch_size == first.batch_size]
+    same_shots = [record for record in records if record.shots == first.shots]
+    base = [record for record in same_size if record.shots == first.shots]
+    at_size = f" Batch size {first.batch_size}." if several_sizes else ""
+    at_shots = f" {shots_in_words(first.shots).capitalize()}." if several_shots else ""
+    # Of a method that was not trained on the first setting, the first one that it was trained on.
+    of_method: dict[str, Record] = {}
+    for record in [*base, *records]:
+        of_method.setdefault(record.method, record)
+
+    if len(records) > 1:
+        yield from accuracy_section(same_size, at_size, folder)
+    if several_sizes:
+        yield from batch_sizes_section(same_shots, at_shots, folder)
+    yield from curves_section(base, at_shots + at_size, folder)
+    shown = _two_of(of_method)
+    where = "" if len(records) == 1 else f" Seed\u00a0{shown[0].seed}.{at_shots}{at_size}"
+    yield from maps_section(shown, where, class_names, folder)
+    yield from similarities_section(list(of_method.values()), where, folder)
+    yield from confusion_section(shown, where, class_names, folder)
+
+
+def _two_of(of_method: dict[str, Record]) -> list[Record]:
+    names = ["CE", "CLCE"] if {"CE", "CLCE"} <= of_method.keys() else list(of_method)[:2]
+    return [of_method[name] for name in names]
 
 
 def _facts(records: Sequence[Record], class_names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 import base64
 import io
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix as confusion_matrix_of_sklearn
 from synthetic import NAMES, colour, comparison, image, record
 
-from clce_hf import pictures, report_sections
+from clce_hf import pictures, report_images
 from clce_hf.accuracy_bars import accuracy_bars, plot_accuracy_bars
 from clce_hf.confusion import confusion_matrix, most_confused
 from clce_hf.embedding_map import project
@@ -95,6 +96,7 @@ def test_pictures_are_drawn_and_told_in_words(everything):
         assert np.asarray(Image.open(file).convert("L")).std() > 5, file.name
     told = [attrs["alt"] for attrs in page.attributes("img")]
     assert len(set(told)) == len(told) and all(told)
+    assert "Training loss over the steps, for CE, CLCE" in told
     names = sorted(file.name for file in folder.glob("*.png"))
     assert names == [
         *("accuracy.png", "batch_size.png", "confusion-1-ce.png", "confusion-2-clce.png"),
@@ -142,6 +144,19 @@ def test_bars_end_at_the_mean_and_have_the_interval_of_student(seeds):
         assert line.get_segments()[0][:, 0] == pytest.approx(ends)
 
 
+def test_long_names_leave_room_for_numbers():
+    names = ["CE", "CLCE without hard negatives, temperature 0.1, beta 2", "google/vit-" + "x" * 50]
+    settings = itertools.product(names, (0, 1), (5, 10))
+    records = [record(name, i, k, accuracy=0.9 - i / 2) for name, i, k in settings]
+    axes = Figure((4, 6), layout="constrained").subplots()
+    plot_accuracy_bars(axes, accuracy_bars(records))
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 2 * (1 + 2 * len(names))
+    assert all(axes.figure.bbox.contains(*corner) for box in boxes for corner in box.get_points())
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_a_checkpoint_alone_has_what_it_has_data_for(tmp_path):
     page = write(tmp_path, [record()])
     assert page.text_in("h2") == ["Results <i>", "Training", *EVERYTHING[4:], "Mistakes"]
@@ -166,7 +181,7 @@ def test_methods_without_an_accuracy_or_a_pair_have_no_such_picture(tmp_path):
     [(("CE + SupCon", "CLCE", "CE"), ["CE", "CLCE"]), (("CLCE", "b", "c"), ["CLCE", "b"])],
 )
 def test_two_methods_are_shown_side_by_side(methods, shown, tmp_path, monkeypatch):
-    monkeypatch.setattr(report_sections, "project", lambda embeddings: None)
+    monkeypatch.setattr(report_images, "project", lambda embeddings: None)
     write(tmp_path, [record(method, metrics={}, log_history=[]) for method in methods])
     files = sorted(file.name for file in tmp_path.glob("confusion-*.png"))
     assert files == [f"confusion-{i}-{name.lower()}.png" for i, name in enumerate(shown, start=1)]
