@@ -163,6 +163,7 @@ def _sections(data: ModelCardData, run: Run, results: dict[str, float]) -> Itera
     if results:
         yield "## Results"
         yield _table(("metric", "value"), [(k, _number(v)) for k, v in results.items()])
+        yield "`loss` is the cross-entropy alone."
     yield "## Use"
     yield from _use(data, run)
     yield "## Training"

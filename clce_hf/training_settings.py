@@ -24,7 +24,8 @@ def training_settings(args: CLCEConfig, batch_size: int) -> dict[str, str]:
         "images contrasted together": str(together),
     }
     steps = args.gradient_accumulation_steps
-    parts = f"{batch_size} per device, {num_processes} processes, {steps} accumulated"
+    processes = "1 process" if num_processes == 1 else f"{num_processes} processes"
+    parts = f"{batch_size} per device, {processes}, {steps} accumulated"
     is_capped = args.max_steps > 0
     length = f"{args.max_steps if is_capped else args.num_train_epochs:g}"
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)

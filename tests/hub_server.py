@@ -43,15 +43,18 @@ class Repository:
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(f"{self.nonce} {len(self.commits)}".encode()).hexdigest()
+        return self.head("main")
 
-    def at(self, revision: str) -> dict[str, bytes] | None:
-        return self.files if revision == self.sha else self.branches.get(revision)
+    def head(self, branch: str) -> str:
+        """The last commit of a branch; one that is named by a hash stands for a commit."""
+        if re.fullmatch("[0-9a-f]{40}", branch):
+            return branch
+        return hashlib.sha1(f"{self.nonce} {branch} {len(self.commits)}".encode()).hexdigest()
 
-    def commit_of(self, revision: str) -> str:
-        """The commit that a revision is now; a branch named by a hash stands for a commit."""
-        named = re.fullmatch("[0-9a-f]{40}", revision) and revision in self.branches
-        return revision if named else self.sha
+    def branch_of(self, revision: str) -> str | None:
+        """The branch of that name, or whose last commit it is."""
+        names = (name for name in self.branches if revision in (name, self.head(name)))
+        return next(names, None)
 
 
 @dataclass
@@ -308,19 +311,21 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
         repository.branches[branch] = files
         repository.commits.append(summary)
-        url = f"{self.hub.url}/{repository.id}/commit/{repository.sha}"
-        self._json({"success": True, "commitOid": repository.sha, "commitUrl": url})
+        commit = repository.head(branch)
+        url = f"{self.hub.url}/{repository.id}/commit/{commit}"
+        self._json({"success": True, "commitOid": commit, "commitUrl": url})
 
     # ---- reading ----
 
-    def _at(self, repository: Repository, revision: str) -> dict[str, bytes]:
-        files = repository.at(revision)
-        if files is None:
+    def _at(self, repository: Repository, revision: str) -> tuple[str, dict[str, bytes]]:
+        """Return the commit and its files."""
+        branch = repository.branch_of(revision)
+        if branch is None:
             raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return files
+        return repository.head(branch), repository.branches[branch]
 
     def _info(self, repository: Repository, revision: str) -> None:
-        files = self._at(repository, revision)
+        commit, files = self._at(repository, revision)
         card = (
             yaml.safe_load(files.get("README.md", b"").decode().split("---\n")[1])
             if (files.get("README.md", b"").startswith(b"---\n"))
@@ -332,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(
             {
                 "id": repository.id,
-                "sha": repository.commit_of(revision),
+                "sha": commit,
                 "private": repository.private,
                 "gated": "manual" if repository.gated else False,
                 "disabled": False,
@@ -349,7 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> list[dict]:
         entries: dict[str, dict] = {}
         start = f"{folder}/" if folder else ""
-        for name, content in self._at(repository, revision).items():
+        for name, content in self._at(repository, revision)[1].items():
             if not name.startswith(start):
                 continue
             *folders, _ = name.removeprefix(start).split("/")
@@ -369,12 +374,11 @@ class _Handler(BaseHTTPRequestHandler):
         ]
 
     def _resolve(self, repository: Repository, revision: str, name: str, drop: bool) -> None:
-        files = self._at(repository, revision)
-        commit = {"X-Repo-Commit": repository.commit_of(revision)}
+        commit, files = self._at(repository, revision)
         if name not in files:
             raise _Refused(404, "EntryNotFound", f"Entry not found: {name}")
         content = files[name]
-        headers = {**commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
         headers["Accept-Ranges"] = "bytes"
         status = 200
         if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):

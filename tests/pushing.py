@@ -51,7 +51,7 @@ def run_without_the_package(script, *arguments, cwd):
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=120,
+        timeout=600,
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout, finished.stderr

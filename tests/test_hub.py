@@ -160,12 +160,12 @@ def test_a_push_takes_the_arguments_of_trainer(hub, tmp_path):
 
 
 def test_what_is_kept_is_not_downloaded_again(hub, tmp_path):
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer(tmp_path, hub_model_id="ann/kept")
     trainer.push_to_hub()
 
     def downloaded():
         hub.requests.clear()
-        AutoModelForImageClassification.from_pretrained("ann/photos")
+        AutoModelForImageClassification.from_pretrained("ann/kept")
         paths = [path for method, path, _ in hub.requests if method == "GET" and "resolve" in path]
         return [path.split("/")[-1] for path in paths]
 

@@ -199,7 +199,7 @@ def test_the_card_tells_the_batch_size_that_was_found(tmp_path):
     trainer.create_model_card()
     text = card_of(tmp_path).text
     assert "| images contrasted together | 4 |" in text
-    assert "| 4 (4 per device, 1 processes, 1 accumulated) |" in text
+    assert "| 4 (4 per device, 1 process, 1 accumulated) |" in text
 
 
 TASKS = b"name: Animals\ntasks:\n- id: animals_test\n  config: default\n  split: test\n"
