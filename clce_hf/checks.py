@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.trainer_utils import has_length
 
+from clce_hf.agreement import class_probabilities
 from clce_hf.labels import read_labels
 
 FROZEN_BACKBONE = (
@@ -127,19 +128,35 @@ def training_labels(
     return labels
 
 
-def class_labels(labels: Tensor, logits: Tensor) -> Tensor:
-    """Return labels (n,) or (n, 1) as int64 class ids (n,).
+def class_labels(labels: Tensor, logits: Tensor, may_be_soft: bool) -> Tensor:
+    """Return int64 class ids, shape (n,), or class probabilities, shape (n, classes).
+
+    Args:
+        labels: integers, shape (n,) or (n, 1), or floating point, shape (n, classes).
+        logits: shape (n, classes).
+        may_be_soft: whether floating point will do.
 
     Raises:
-        ValueError: if they are not one integer for each row of the logits.
+        ValueError: if there is not one label for each row of the logits, if they are soft where
+            they may not be, or if they are no probabilities.
     """
-    if labels.is_floating_point() or labels.numel() != logits.shape[0]:
+    is_soft = labels.is_floating_point()
+    if labels.shape != logits.shape if is_soft else labels.numel() != len(logits):
         raise ValueError(
-            f"labels must be one integer class id an image, got {labels.dtype} of shape "
-            f"{tuple(labels.shape)} for {logits.shape[0]} images: CLCE contrasts classes, so "
-            "multi-label, soft and regression targets do not fit it."
+            "labels must be one integer class id an image, or its class probabilities, got "
+            f"{labels.dtype} of shape {tuple(labels.shape)} for logits of shape "
+            f"{tuple(logits.shape)}: CLCE contrasts classes, so multi-label and regression targets "
+            "do not fit it."
         )
-    return labels.view(-1).long()
+    if not is_soft:
+        return labels.view(-1).long()
+    if not may_be_soft:
+        raise ValueError(
+            "labels must be one integer class id an image in evaluation, got class probabilities: "
+            "have the data collator mix the images of training alone, as "
+            "clce_hf.mixing.MixingCollator does."
+        )
+    return class_probabilities(labels, logits)
 
 
 def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:

@@ -12,6 +12,10 @@ s_ij = z_i . z_j / temperature, z the embedding scaled to length 1:
     "out"  : loss_i = -1/|P| sum_{p in P} log( exp(s_ip) / Z_i )
     Z_i    = sum_{p in P} exp(s_ip) + sum_{n in N} w_in exp(s_in)
 
+For class probabilities, every sum over P weighs pair ij by its agreement a_ij, every sum over N by
+1 - a_ij, |P| and |N| are the sums of these, and loss_i is multiplied by min(|P|, 1). This is our
+extension; labels that are one-hot make the formula above of it, bit by bit.
+
 Everything is computed in log space, where the weighted negatives are
 log|N| + LSE_n((1 + beta) s_in) - LSE_n(beta s_in). The gradient with respect to s is known in
 closed form, so a block of anchors needs its similarities once, for loss and gradient together: the
@@ -26,10 +30,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Variant = Literal["in", "out"]
+from clce_hf.agreement import is_labelled, pairs_of
 
-IGNORE_INDEX = -100
-"""Label of samples that take part in neither term, as in `torch.nn.functional.cross_entropy`."""
+Variant = Literal["in", "out"]
 
 _BLOCK_ELEMENTS = 2**21
 """Similarities in a block: 8 MiB in float32, which stays in a CPU's last-level cache."""
@@ -45,19 +48,6 @@ _PADDING = 16
 lie in few lines of the cache and be slow to read."""
 
 _NORM_FLOOR = 1e-12
-
-
-def count_positives(labels: Tensor) -> Tensor:
-    """Number of other samples that share each sample's label.
-
-    Args:
-        labels: integers, shape (n,).
-
-    Returns:
-        int64, shape (n,); 0 where the label is `IGNORE_INDEX`.
-    """
-    _, class_of, class_sizes = labels.unique(return_inverse=True, return_counts=True)
-    return (class_sizes[class_of] - 1).masked_fill(labels == IGNORE_INDEX, 0)
 
 
 def to_unit_length(embeddings: Tensor) -> Tensor:
@@ -84,7 +74,7 @@ def contrastive_sum(
 
     Args:
         keys: of length 1, shape (n, d), float32 or float64.
-        labels: integers, shape (n,).
+        labels: integers, shape (n,), or class probabilities, shape (n, classes).
         anchors: which rows of the keys are anchors; the step is 1. An anchor without a positive
             adds 0, but the sum stays attached to the keys.
         temperature: divides the similarities.
@@ -136,7 +126,9 @@ class _ContrastiveSum(torch.autograd.Function):
         beta: float,
         variant: Variant,
     ) -> Tensor:
-        counted = labels != IGNORE_INDEX
+        counted = is_labelled(labels)
+        if labels.is_floating_point():
+            labels = labels.to(keys.dtype)
         total = keys.new_zeros(())
         gradient = torch.zeros_like(keys) if ctx.needs_input_grad[0] else None
         num_keys = keys.shape[0]
@@ -237,51 +229,55 @@ def _anchor_losses(
     """
     to_positives, to_negatives = slopes, scratch
     nothing = similarities.new_full((), -math.inf)
-    own = slice(block.start, block.stop)
-    same = labels[own, None] == labels
-    num_positives = same.sum(1, keepdim=True, dtype=similarities.dtype) - 1
-    num_negatives = (counted.sum() - 1 - num_positives).clamp_min(0)
-    is_anchor = (num_positives > 0) & counted[own, None]
+    pairs = pairs_of(labels, block, counted, similarities.dtype)
+    is_anchor = pairs.num_positives > 0
+    anchor_weight = pairs.num_positives.clamp_max(1.0)
+    each = is_anchor / pairs.num_positives.masked_fill(~is_anchor, 1.0)
     similarities.diagonal(block.start).fill_(-math.inf)
     similarities.masked_fill_(~counted, -math.inf)
 
-    torch.where(same, similarities, nothing, out=to_positives)
+    torch.where(pairs.is_positive, similarities, nothing, out=to_positives)
     nearest_positive = _largest(to_positives)
-    each = is_anchor / num_positives.clamp_min(1)
-    positive_mean = num_positives.new_zeros(())
+    positive_mean = each.new_zeros(())
     if variant == "out":
-        positive_mean = to_positives.nan_to_num(neginf=0.0).sum(1, keepdim=True) * each
+        finite = to_positives.nan_to_num(neginf=0.0)
+        positive_mean = _weigh(finite, pairs.positive_weights).sum(1, keepdim=True) * each
     _exp(to_positives.sub_(nearest_positive))  # whose multiples their slopes are
-    positive_sum = _sum_or_one(to_positives, is_anchor)
+    positive_sum = _sum_or_one(_weigh(to_positives, pairs.positive_weights), is_anchor)
 
-    torch.where(same, nothing, similarities, out=to_negatives)
+    has_negative = pairs.num_negatives > 0
+    torch.where(pairs.is_no_negative, nothing, similarities, out=to_negatives)
     nearest_negative = _largest(to_negatives)
     to_negatives.sub_(nearest_negative)
     negative_exp = _exp(torch.mul(to_negatives, 1.0 + beta, out=similarities))
-    negative_sum = _sum_or_one(negative_exp, num_negatives > 0)
+    negative_sum = _sum_or_one(_weigh(negative_exp, pairs.negative_weights), has_negative)
     weight_exp = _exp(to_negatives.mul_(beta))
     if beta < torch.finfo(weight_exp.dtype).tiny:
         # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
         weight_exp.nan_to_num_(nan=0.0)
-    weight_sum = _sum_or_one(weight_exp, num_negatives > 0)
+    weight_sum = _sum_or_one(_weigh(weight_exp, pairs.negative_weights), has_negative)
 
     log_positives = nearest_positive + positive_sum.log()
-    log_negatives = nearest_negative + (num_negatives * negative_sum / weight_sum).log()
+    log_negatives = nearest_negative + (pairs.num_negatives * negative_sum / weight_sum).log()
     odds = log_negatives - log_positives
     losses = torch.logaddexp(odds, torch.zeros_like(odds))  # log Z_i - LSE_p(s_ip)
-    share_of_negatives = odds.sigmoid() * is_anchor
+    share_of_negatives = odds.sigmoid() * anchor_weight
 
     if variant == "in":
-        losses += num_positives.log()
+        losses += pairs.num_positives.log()
         slopes.mul_(-share_of_negatives / positive_sum)
     else:
         losses += log_positives - positive_mean
-        slopes.mul_((-odds).sigmoid() * is_anchor / positive_sum)
-        slopes.addcmul_(same, each, value=-1)
-        slopes.diagonal(block.start).add_(each[:, 0])
+        slopes.mul_((-odds).sigmoid() * anchor_weight / positive_sum)
+        slopes.addcmul_(pairs.agreement, each * anchor_weight, value=-1)
     slopes.addcmul_(negative_exp, (1.0 + beta) * share_of_negatives / negative_sum)
     slopes.addcmul_(weight_exp, -beta * share_of_negatives / weight_sum)
-    return losses.masked_fill(~is_anchor, 0.0)
+    return losses.masked_fill_(~is_anchor, 0.0).mul_(anchor_weight)
+
+
+def _weigh(exponentials: Tensor, weights: Tensor | None) -> Tensor:
+    """Multiply in place; weights that are all 1 are None."""
+    return exponentials if weights is None else exponentials.mul_(weights)
 
 
 def _largest(masked: Tensor) -> Tensor:

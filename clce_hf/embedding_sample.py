@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clce_hf.contrastive import IGNORE_INDEX
+from clce_hf.agreement import IGNORE_INDEX
 
 
 class EmbeddingSample:

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.contrastive import IGNORE_INDEX, to_unit_length
+from clce_hf.agreement import IGNORE_INDEX
+from clce_hf.contrastive import to_unit_length
 
 Classifier = Literal["cosine", "euclidean", "logistic"]
 

@@ -3,7 +3,8 @@
 import torch.distributed as dist
 from torch import Tensor
 
-from clce_hf.contrastive import Variant, contrastive_sum, count_positives, to_unit_length
+from clce_hf.agreement import count_anchors, count_positives
+from clce_hf.contrastive import Variant, contrastive_sum, to_unit_length
 from clce_hf.gather import gather_rows
 
 
@@ -19,7 +20,8 @@ def global_contrastive_loss(
 
     Args:
         embeddings: of this process, floating point, shape (n, d); n may differ and may be 0.
-        labels: integers, shape (n,).
+        labels: integers, shape (n,), or class probabilities in float32 at least, shape
+            (n, classes); of one kind and dtype in all processes.
         temperature: see `label_aware_contrastive_loss`.
         beta: see there.
         variant: see there.
@@ -32,5 +34,5 @@ def global_contrastive_loss(
     anchors = range(first, first + len(labels))
     total = contrastive_sum(keys, all_labels, anchors, temperature, beta, variant)
     num_processes = dist.get_world_size() if dist.is_initialized() else 1
-    loss = total * num_processes / (num_positives > 0).sum().clamp_min(1)
+    loss = total * num_processes / count_anchors(num_positives).clamp_min(1)
     return loss, num_positives[anchors.start : anchors.stop]

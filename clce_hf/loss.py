@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clce_hf.contrastive import (
+from clce_hf.agreement import (
     IGNORE_INDEX,
-    Variant,
-    contrastive_sum,
+    class_probabilities,
+    count_anchors,
     count_positives,
-    to_unit_length,
+    is_labelled,
 )
+from clce_hf.contrastive import Variant, contrastive_sum, to_unit_length
 
 
 def check_hyperparameters(
@@ -61,10 +62,16 @@ def label_aware_contrastive_loss(
     The mean over the anchors that have a positive. Computed in float32 at least, whatever the
     dtype of the embeddings and under any autocast; float64 stays float64. Differentiable once.
 
+    Class probabilities, as mixup and CutMix make them, are our extension: a pair of samples is
+    positive by the scalar product of its labels, negative by the rest, and an anchor whose
+    positives are less than one in all counts that much. Labels that are one-hot give exactly what
+    class ids give.
+
     Args:
         embeddings: floating point, shape (n, d); need not be normalised. A zero vector counts as
             orthogonal to everything.
-        labels: integers, shape (n,). Samples labelled -100 are left out.
+        labels: integers, shape (n,), samples labelled -100 being left out; or class probabilities,
+            floating point, shape (n, classes), to which no gradient flows.
         temperature: divides the cosine similarities, > 0. The paper's value is 0.5.
         beta: concentration of the hard-negative weights, >= 0. The paper's value is 1; 0 weights
             all negatives alike, and then "out" is SupCon (arXiv 2004.11362, L_out).
@@ -74,13 +81,14 @@ def label_aware_contrastive_loss(
         A scalar. Exactly 0, and still attached to the graph, where no anchor has a positive.
 
     Raises:
-        ValueError: for a hyperparameter out of range or tensors of the wrong shape or dtype.
+        ValueError: for a hyperparameter out of range, tensors of the wrong shape or dtype, or
+            labels of floating point that are no probabilities.
     """
     check_hyperparameters(temperature=temperature, beta=beta, variant=variant)
-    _check_batch(embeddings, labels)
+    labels = _checked_labels(embeddings, labels)
     keys, anchors = to_unit_length(embeddings), range(len(labels))
     total = contrastive_sum(keys, labels, anchors, temperature, beta, variant)
-    return total / (count_positives(labels) > 0).sum().clamp_min(1)
+    return total / count_anchors(count_positives(labels)).clamp_min(1)
 
 
 def clce_loss(
@@ -99,7 +107,8 @@ def clce_loss(
     Args:
         logits: floating point, shape (n, classes).
         embeddings: the vectors that enter the classification head, shape (n, d).
-        labels: integers, shape (n,). Samples labelled -100 are left out of both terms.
+        labels: integers, shape (n,), samples labelled -100 being left out of both terms; or class
+            probabilities, floating point, shape (n, classes).
         contrastive_weight: lambda in [0, 1]. The paper's value is 0.9.
         temperature: tau, see `label_aware_contrastive_loss`.
         beta: see there.
@@ -114,7 +123,7 @@ def clce_loss(
         ValueError: for a hyperparameter out of range or tensors of the wrong shape or dtype.
     """
     check_hyperparameters(contrastive_weight, temperature, beta, variant)
-    if logits.dim() != 2 or logits.shape[0] != labels.shape[0]:
+    if logits.dim() != 2 or logits.shape[: labels.dim()] != labels.shape:
         raise ValueError(
             f"logits must have shape (n, classes) with one row a label, got {tuple(logits.shape)} "
             f"for labels of shape {tuple(labels.shape)}."
@@ -123,17 +132,17 @@ def clce_loss(
         embeddings, labels, temperature=temperature, beta=beta, variant=variant
     )
     with torch.autocast(logits.device.type, enabled=False):
-        # A mean over no label at all would be 0 / 0.
-        num_labels = (labels != IGNORE_INDEX).sum().clamp_min(1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         cross_entropy = (
             F.cross_entropy(
-                logits.to(torch.promote_types(logits.dtype, torch.float32)),
-                labels.long(),
+                logits,
+                labels.to(logits.dtype) if labels.is_floating_point() else labels.long(),
                 ignore_index=IGNORE_INDEX,
                 reduction="sum",
                 label_smoothing=label_smoothing,
             )
-            / num_labels
+            # A mean over no label at all would be 0 / 0.
+            / is_labelled(labels).sum().clamp_min(1)
         )
     return (1.0 - contrastive_weight) * cross_entropy + contrastive_weight * contrastive
 
@@ -156,7 +165,7 @@ class CLCELoss(nn.Module):
         self.variant: Variant = variant
 
     def forward(self, logits: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Return the scalar loss of logits (n, classes), embeddings (n, d) and labels (n,)."""
+        """Return the scalar loss of logits (n, classes), embeddings (n, d) and labels."""
         return clce_loss(
             logits,
             embeddings,
@@ -175,19 +184,22 @@ class CLCELoss(nn.Module):
         )
 
 
-def _check_batch(embeddings: Tensor, labels: Tensor) -> None:
+def _checked_labels(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels, class probabilities scaled to sum to 1; refuse what does not fit."""
     if embeddings.dim() != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
         raise ValueError(
             "embeddings must be floating point of shape (n, d) with d >= 1, got "
             f"{embeddings.dtype} of shape {tuple(embeddings.shape)}."
         )
-    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    is_soft = labels.is_floating_point()
+    if labels.dim() != 1 + is_soft or labels.dtype == torch.bool:
         raise ValueError(
-            "labels must be integer class ids of shape (n,), got "
-            f"{labels.dtype} of shape {tuple(labels.shape)}."
+            "labels must be integer class ids of shape (n,) or class probabilities, floating "
+            f"point of shape (n, classes), got {labels.dtype} of shape {tuple(labels.shape)}."
         )
     if labels.shape[0] != embeddings.shape[0]:
         raise ValueError(
             f"embeddings and labels must have one row a sample, got {embeddings.shape[0]} "
             f"embeddings and {labels.shape[0]} labels."
         )
+    return class_probabilities(labels, embeddings) if is_soft else labels

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.contrastive import IGNORE_INDEX, to_unit_length
+from clce_hf.agreement import IGNORE_INDEX
+from clce_hf.contrastive import to_unit_length
 
 _BLOCK_ELEMENTS = 2**22
 """Similarities in a block: 16 MiB in float32."""

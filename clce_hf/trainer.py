@@ -16,6 +16,7 @@ from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
+from clce_hf.agreement import IGNORE_INDEX, count_positives
 from clce_hf.benchmark_result import write_benchmark_result
 from clce_hf.checks import (
     FROZEN_BACKBONE,
@@ -30,7 +31,6 @@ from clce_hf.checks import (
     training_labels,
 )
 from clce_hf.config import CLCEConfig, add_defaults
-from clce_hf.contrastive import IGNORE_INDEX, count_positives
 from clce_hf.embedding import EmbeddingCapture, logits_of
 from clce_hf.embedding_map import draw_embedding_map
 from clce_hf.embedding_sample import EmbeddingSample
@@ -178,8 +178,9 @@ class CLCETrainer(Trainer):
         mean over all its samples, the contrastive term the mean over its micro-batches.
 
         Raises:
-            ValueError: for labels that are missing or not one class an image, a classification
-                layer that is not the right one, or embeddings without gradient.
+            ValueError: for labels that are missing, or neither one class an image nor, in training,
+                its class probabilities, a classification layer that is not the right one, or
+                embeddings without gradient.
             FloatingPointError: in training, if a term is not finite.
         """
         # A step of evaluation may be taken by hand, with a model in training mode.
@@ -190,7 +191,7 @@ class CLCETrainer(Trainer):
         else:
             outputs, embeddings = self._forward_cached(model, inputs, len(labels))
         logits = logits_of(outputs)
-        labels = class_labels(labels, logits)
+        labels = class_labels(labels, logits, may_be_soft=is_training)
         loss = self._cross_entropy(outputs, logits, labels, num_items_in_batch)
         if is_training:
             loss = self._training_loss(loss, embeddings, labels, num_items_in_batch)
@@ -203,6 +204,11 @@ class CLCETrainer(Trainer):
         # Trainer takes the first of a tuple for the loss, as models return it when given labels.
         others = (outputs,) if isinstance(outputs, Tensor) else outputs
         return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[Any], device: torch.device
+    ) -> Tensor | int | None:
+        return super()._get_num_items_in_batch(list(map(_with_one_number, batch_samples)), device)
 
     def _split_labels(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
         name = next((name for name in self.label_names if inputs.get(name) is not None), None)
@@ -251,6 +257,10 @@ class CLCETrainer(Trainer):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items)
+        elif self.label_smoother is not None and labels.is_floating_point():
+            epsilon = self.label_smoother.epsilon  # which it can only apply to class ids
+            smoothed = (1.0 - epsilon) * labels + epsilon / labels.shape[1]
+            loss = fixed_cross_entropy(logits, smoothed, cast(Any, num_items))
         elif self.label_smoother is not None:
             loss = self.label_smoother({"logits": logits}, labels, num_items_in_batch=num_items)
         else:
@@ -307,7 +317,7 @@ class CLCETrainer(Trainer):
         self._batches_seen += 1
         if self._batches_seen > _BATCHES_BEFORE_WARNING:
             return
-        self._without_positive += (num_positives == 0).float().mean()
+        self._without_positive += 1.0 - num_positives.clamp_max(1).float().mean()
         share = self._without_positive / _BATCHES_BEFORE_WARNING
         if self._batches_seen == _BATCHES_BEFORE_WARNING and share > 0.5:
             logger.log(
@@ -502,3 +512,11 @@ class CLCETrainer(Trainer):
             f"{self.hub_model_id or 'USER/MODEL'} OUTPUT_DIR`.",
             exc_info=error,
         )
+
+
+def _with_one_number(batch: dict[str, Any]) -> dict[str, Any]:
+    """Leave one number an image of soft labels, all of which Trainer would count."""
+    labels = batch.get("labels")
+    if isinstance(labels, Tensor) and labels.is_floating_point() and labels.dim() == 2:
+        return {**batch, "labels": labels[:, 0]}
+    return batch

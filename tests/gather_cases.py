@@ -28,13 +28,26 @@ SHARES = {
     "no valid anchor at all": [[0], [1], [2]],
     "one class": [[0, 0], [0], [0, 0, 0]],
 }
+# The same, but for those that are left out, which soft labels cannot say.
+SOFT_SHARES = {
+    f"soft labels, {name}": shares
+    for name, shares in SHARES.items()
+    if not any(-100 in share for share in shares)
+}
 HYPERPARAMETERS = [
     {"temperature": 0.5, "beta": 1.0, "variant": "in"},
     {"temperature": 0.2, "beta": 0.0, "variant": "out"},
 ]
 
 
-def error(shares, hyperparameters, seed):
+def made_soft(labels):
+    """A label for each image that leans to its class, more or less, with a share of the next."""
+    share = torch.tensor([[1.0], [0.8], [0.5]], dtype=torch.float64).repeat(len(labels), 1)
+    one_hot = torch.eye(4, dtype=torch.float64)[labels]
+    return share[: len(labels)] * one_hot + (1 - share[: len(labels)]) * one_hot.roll(1, 1)
+
+
+def error(shares, hyperparameters, seed, is_soft):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(sum(map(len, shares)), 5, generator=generator, dtype=torch.float64)
     weight = torch.randn(5, 4, generator=generator, dtype=torch.float64)
@@ -42,13 +55,15 @@ def error(shares, hyperparameters, seed):
 
     whole = weight.clone().requires_grad_()
     labels = torch.tensor([label for share in shares for label in share])
+    if is_soft:
+        labels = made_soft(labels)
     expected = label_aware_contrastive_loss(images @ whole, labels, **hyperparameters)
     expected.backward()
 
     own = weight.clone().requires_grad_()
     mine = images.split(sizes)[rank] @ own
     part, num_positives = global_contrastive_loss(
-        mine, torch.tensor(shares[rank], dtype=torch.int64), **hyperparameters
+        mine, labels.split(sizes)[rank], **hyperparameters
     )
     part.backward()
     assert len(num_positives) == sizes[rank]
@@ -63,8 +78,9 @@ def main(folder: str) -> None:
     PartialState()
     assert dist.get_world_size() == 3
     errors = {
-        f"{name}, {hyperparameters['variant']}": error(shares, hyperparameters, seed)
-        for seed, (name, shares) in enumerate(SHARES.items())
+        f"{name}, {hyperparameters['variant']}": error(shares, hyperparameters, seed, is_soft)
+        for seed, (name, shares) in enumerate({**SHARES, **SOFT_SHARES}.items())
+        for is_soft in (name in SOFT_SHARES,)
         for hyperparameters in HYPERPARAMETERS
     }
     rank = dist.get_rank()

@@ -1,4 +1,7 @@
-"""The loss in float64, written from the equations of arXiv 2402.14551 as plain double loops."""
+"""The loss in float64, written from the equations of arXiv 2402.14551 as plain double loops.
+
+That for soft labels is written from docs/method.md.
+"""
 
 import math
 from typing import Any
@@ -34,6 +37,42 @@ def contrastive_reference(
             logs = [(similarity(p).exp() / partition).log() for p in positives]
             anchors.append(-sum(logs) / len(positives))
     return sum(anchors) / len(anchors) if anchors else 0.0 * rows.sum()
+
+
+def soft_contrastive_reference(
+    embeddings: Tensor, labels: list[list[float]], temperature: float, beta: float, variant: str
+) -> Any:
+    """The same for class probabilities: pairs weigh by their agreement, and anchors up to 1."""
+    rows = embeddings.double()
+    total: Any = 0.0 * rows.sum()
+    num_anchors = 0.0
+    for i in range(len(rows)):
+        others = [j for j in range(len(rows)) if j != i]
+        agreement = {
+            j: sum(a * b for a, b in zip(labels[i], labels[j], strict=True)) for j in others
+        }
+        s = {
+            j: (rows[i] @ rows[j]) / (rows[i].norm() * rows[j].norm()) / temperature for j in others
+        }
+        num_positives = sum(agreement.values())
+        num_negatives = sum(1 - a for a in agreement.values())
+        if num_positives == 0:
+            continue
+        positives: Any = sum(agreement[j] * s[j].exp() for j in others)
+        partition = positives
+        if num_negatives > 0:
+            weight_total = sum((1 - agreement[j]) * (beta * s[j]).exp() for j in others)
+            for j in others:
+                weight = num_negatives * (beta * s[j]).exp() / weight_total
+                partition = partition + (1 - agreement[j]) * weight * s[j].exp()
+        if variant == "in":
+            loss = -(positives / num_positives / partition).log()
+        else:
+            logs = [agreement[j] * (s[j].exp() / partition).log() for j in others]
+            loss = -sum(logs) / num_positives
+        total = total + min(num_positives, 1.0) * loss
+        num_anchors += min(num_positives, 1.0)
+    return total / max(num_anchors, 1.0)
 
 
 def cross_entropy_reference(logits: Tensor, labels: list[int], smoothing: float) -> Any:

@@ -17,7 +17,16 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from launching import launch, leave_together, shard_on_cpu
-from tiny import GradientRecorder, Images, beit, config, largest_relative_difference, logged, vit
+from tiny import (
+    GradientRecorder,
+    Images,
+    SoftImages,
+    beit,
+    config,
+    largest_relative_difference,
+    logged,
+    vit,
+)
 from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
@@ -37,12 +46,13 @@ class Case:
     model: str = "vit"
     batch: int = 16
     missing: int = 0
+    soft: bool = False
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        words = [f"{self.model} {self.batch} less {self.missing}"]
+        words = [f"{self.model} {self.batch} less {self.missing}" + " soft" * self.soft]
         fields = {**self.arguments, **self.model_config}
         return " ".join(words + [f"{name}={value}" for name, value in fields.items()])
 
@@ -58,7 +68,7 @@ def grid(batch: int, missing: int = 3, mini_batch_size: int = 3) -> list[Case]:
         "cached_mini_batch_size": (None, mini_batch_size),
     }
     return [
-        Case(model, batch, absent, dict(zip(choices, chosen, strict=True)))
+        Case(model, batch, absent, arguments=dict(zip(choices, chosen, strict=True)))
         for model in MODELS
         for absent in (0, missing)
         for chosen in itertools.product(*choices.values())
@@ -100,7 +110,8 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
         "report_to": "none",
         **case.arguments,
     }
-    data = Images(arguments.get("gradient_accumulation_steps", 1) * case.batch - case.missing)
+    images = SoftImages if case.soft else Images
+    data = images(arguments.get("gradient_accumulation_steps", 1) * case.batch - case.missing)
     recorder, counter = GradientRecorder(), SyncCounter()
     args = config(folder / "run", CLCEConfig, **arguments)
     if args.fsdp:

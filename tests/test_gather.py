@@ -19,7 +19,7 @@ def errors(tmp_path_factory):
 
 
 @pytest.mark.parametrize("variant", ["in", "out"])
-@pytest.mark.parametrize("shares", gather_cases.SHARES)
+@pytest.mark.parametrize("shares", [*gather_cases.SHARES, *gather_cases.SOFT_SHARES])
 def test_uneven_processes_contrast_as_one(shares, variant, errors):
     for of_rank in errors:
         assert of_rank[f"{shares}, {variant}"] < 1e-12

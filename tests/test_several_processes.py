@@ -12,6 +12,13 @@ MORE = [
     Case(arguments={"contrastive_weight": 1.0, "cached_mini_batch_size": 5, "temperature": 0.05}),
     Case(model="beit", missing=3, arguments={"label_smoothing_factor": 0.2}),
     Case(arguments={"contrastive_weight": 0.0, "cached_mini_batch_size": 3}),
+    Case(missing=3, soft=True, arguments={"label_smoothing_factor": 0.2, "variant": "out"}),
+    Case(
+        model="beit",
+        missing=3,
+        soft=True,
+        arguments={"gradient_accumulation_steps": 2, "cached_mini_batch_size": 3},
+    ),
 ]
 
 # Accelerate would shard ViTEmbeddings and, again, what get_input_embeddings finds inside it.
