@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from clce_hf.benchmarks import BENCHMARKS, Benchmark
+from clce_hf.mixing import check_alphas
 
 
 @dataclass
@@ -55,6 +56,14 @@ class DataArguments:
     rand_augment: bool = field(
         default=False, metadata={"help": "Apply RandAugment to the training images, too."}
     )
+    mixup_alpha: float = field(
+        default=0.0,
+        metadata={"help": "Mix training images by mixup, with this parameter of Beta; 0 does not."},
+    )
+    cutmix_alpha: float = field(
+        default=0.0,
+        metadata={"help": "The same by CutMix; with both, each batch is mixed by one of them."},
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 < self.train_val_split < 1.0:
@@ -67,6 +76,7 @@ class DataArguments:
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be positive, got {size}.")
+        check_alphas(self.mixup_alpha, self.cutmix_alpha)
         if self.benchmark is not None and self.benchmark not in BENCHMARKS:
             raise ValueError(
                 f"benchmark is one of {', '.join(BENCHMARKS)}, got {self.benchmark!r}."

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from tiny import CLASSES, vit
 from tiny_models import save_timm
 from transformers import TrainingArguments, ViTImageProcessor, pipeline
 
-from clce_hf import CLCEConfig
+from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf.cli import main, parse
 from clce_hf.digits import load_digits_splits
 
@@ -115,6 +116,44 @@ def test_cross_entropy_alone(folder, checkpoint, tmp_path, capsys):
     assert "eval_contrastive_loss" not in json.loads((tmp_path / "eval_results.json").read_text())
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--mixup_alpha", "0.2"],
+        ["--cutmix_alpha", "1", "--dataloader_num_workers", "2"],
+        ["--mixup_alpha", "0.8", "--cutmix_alpha", "1", "--samples_per_class", "2"],
+    ],
+    ids=str,
+)
+def test_training_images_alone_are_mixed(flags, folder, checkpoint, tmp_path, monkeypatch):
+    seen = {True: [], False: []}
+    compute_loss = CLCETrainer.compute_loss
+
+    def recording(self, model, inputs, *others, **named):
+        seen[model.training].append(inputs["labels"])
+        return compute_loss(self, model, inputs, *others, **named)
+
+    monkeypatch.setattr(CLCETrainer, "compute_loss", recording)
+    train(folder, checkpoint, tmp_path, *flags, "--max_steps", "6")
+    trained, evaluated = torch.cat(seen[True]), torch.cat(seen[False])
+    assert trained.shape == (6 * 8, len(CLASSES))
+    assert (trained.amax(1) < 1).any()
+    assert evaluated.dtype == torch.int64
+    # The saved model, evaluated without mixing, comes to the same.
+    train(folder, str(tmp_path), tmp_path / "again", "--do_train", "false")
+    mixed, plain = (
+        json.loads((output / "eval_results.json").read_text())["eval_loss"]
+        for output in (tmp_path, tmp_path / "again")
+    )
+    assert mixed == pytest.approx(plain, rel=1e-6)
+
+
+def test_digits_are_mixed_too(tmp_path):
+    main(["train", "--output_dir", str(tmp_path), "--mixup_alpha", "0.2", *QUICK])
+    metrics = json.loads((tmp_path / "all_results.json").read_text())
+    assert metrics["eval_contrastive_loss"] > 0
+
+
 def test_evaluation_without_training(folder, checkpoint, tmp_path, capsys):
     train(folder, checkpoint, tmp_path, "--do_train", "false")
     printed = capsys.readouterr().out
@@ -161,6 +200,7 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
         (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type bert"),
         (["train", "--resume_from_checkpoint", "none"], "no folder 'none'"),
         (["train", "--max_train_samples", "0"], "max_train_samples must be positive"),
+        (["train", "--mixup_alpha", "-1"], "mixup_alpha must be finite and not negative, got -1"),
         (["demo", "--do_eval", "false"], "demo trains and evaluates"),
         (["train", "--model_name_or_path", "no/such-model"], "no/such-model"),
         (["train", "--model_name_or_path", "no/such-model"], "hf auth login"),

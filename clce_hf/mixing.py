@@ -1,0 +1,72 @@
+"""Mix the images of a training batch and their labels: mixup and CutMix, as torchvision does them.
+
+Sources: Zhang et al., "mixup", arXiv 1710.09412; Yun et al., "CutMix", arXiv 1905.04899.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import v2
+from transformers import default_data_collator
+
+Rows = dict[str, list[Any]]
+
+
+def check_alphas(mixup_alpha: float, cutmix_alpha: float) -> None:
+    """Raise `ValueError`, naming it, for an alpha that is negative or not finite."""
+    for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
+        if not 0.0 <= alpha < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {alpha}; 0 is without.")
+
+
+class MixingCollator:
+    """Collates rows as Trainer does, and mixes those of training.
+
+    Trainer has one collator for training and evaluation, and runs it in worker processes that are
+    not told which it is. So the rows tell: one-hot labels are mixed, class ids are left alone.
+    `with_one_hot_labels` makes the former of the latter.
+
+    Args:
+        mixup_alpha: both parameters of the Beta distribution of the share that an image keeps in
+            mixup; 0 is without mixup.
+        cutmix_alpha: the same for the share of the area in CutMix. Where neither is 0, each batch
+            draws one of the two.
+
+    Raises:
+        ValueError: if one is negative or not finite, or both are 0.
+    """
+
+    def __init__(self, mixup_alpha: float = 0.0, cutmix_alpha: float = 0.0) -> None:
+        check_alphas(mixup_alpha, cutmix_alpha)
+        if mixup_alpha == cutmix_alpha == 0:
+            raise ValueError("mixup_alpha and cutmix_alpha are 0: there is nothing to mix.")
+        kinds = ((v2.MixUp, mixup_alpha), (v2.CutMix, cutmix_alpha))
+        self._mix = v2.RandomChoice([kind(alpha=alpha) for kind, alpha in kinds if alpha > 0])
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the batch: `pixel_values` (n, ...) and `labels`, (n, classes) where mixed."""
+        batch = default_data_collator(rows)
+        labels = batch.get("labels")
+        if labels is None or not labels.is_floating_point():
+            return batch
+        # torchvision mixes neighbours, which are of one class in batches of groups.
+        order = torch.randperm(len(rows))
+        batch = {name: values[order] for name, values in batch.items()}
+        batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
+        return batch
+
+
+def with_one_hot_labels(
+    transform: Callable[[Rows], Rows], num_classes: int
+) -> Callable[[Rows], Rows]:
+    """Return a data set transform that makes float32 one-hot labels of the class ids of another."""
+
+    def one_hot_rows(rows: Rows) -> Rows:
+        made = transform(rows)
+        one_hot = F.one_hot(torch.tensor(made["labels"]), num_classes).float()
+        return {**made, "labels": list(one_hot)}
+
+    return one_hot_rows
