@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from clce_hf.benchmarks import BENCHMARKS, Part, class_split
-from clce_hf.data_arguments import DataArguments, LabelledImagesArguments
+from clce_hf.data_arguments import DataArguments, HubDataArguments, LabelledImagesArguments
 from clce_hf.image_sources import (
     column_values,
     from_annotations,
@@ -96,18 +96,17 @@ def load_labelled_images(
         splits = load_benchmark(arguments.benchmark, arguments.benchmark_dir, cache_dir, token)
         return splits[_chosen(arguments.split, [str(name) for name in splits])]
     if arguments.dataset_name is not None:
-        loaded = from_hub(
-            arguments.dataset_name,
-            arguments.dataset_config_name,
-            arguments.dataset_revision,
-            cache_dir,
-            token,
-        )
+        loaded = _from_hub(arguments, cache_dir, token)
     else:
         loaded = from_folders({"test": str(arguments.data_dir)}, cache_dir)
     images = loaded[_chosen(arguments.split, list(loaded))]
     columns = arguments.image_column_name, arguments.label_column_name
     return number_classes([standard_columns(images, *columns)], columns[1])[0]
+
+
+def _from_hub(arguments: HubDataArguments, cache_dir: str | None, token: str | None) -> Any:
+    name, config = str(arguments.dataset_name), arguments.dataset_config_name
+    return from_hub(name, config, arguments.dataset_revision, cache_dir, token)
 
 
 def _chosen(split: str | None, there: list[str]) -> str:
@@ -123,13 +122,7 @@ def _load(arguments: DataArguments, cache_dir: str | None, token: str | None) ->
     """Load the splits, as they are, by our names."""
     preset = arguments.preset
     if arguments.dataset_name is not None:
-        loaded = from_hub(
-            arguments.dataset_name,
-            arguments.dataset_config_name,
-            arguments.dataset_revision,
-            cache_dir,
-            token,
-        )
+        loaded = _from_hub(arguments, cache_dir, token)
         if preset is not None:
             return {name: _joined(loaded, part) for name, part in preset.splits.items()}
     elif preset is not None:

@@ -7,8 +7,8 @@ from clce_hf.mixing import check_alphas
 
 
 @dataclass
-class DataArguments:
-    """Which images to train and evaluate on."""
+class HubDataArguments:
+    """Which data set of the Hub."""
 
     dataset_name: str | None = field(
         default=None, metadata={"help": "Name of a data set on the Hub."}
@@ -19,6 +19,12 @@ class DataArguments:
     dataset_revision: str | None = field(
         default=None, metadata={"help": "Its branch, tag or commit."}
     )
+
+
+@dataclass
+class DataArguments(HubDataArguments):
+    """Which images to train and evaluate on."""
+
     benchmark: str | None = field(
         default=None,
         metadata={
@@ -118,18 +124,9 @@ class DataArguments:
 
 
 @dataclass
-class LabelledImagesArguments:
+class LabelledImagesArguments(HubDataArguments):
     """Which labelled images to evaluate a checkpoint on."""
 
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Name of a data set on the Hub."}
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Its configuration, where it has several."}
-    )
-    dataset_revision: str | None = field(
-        default=None, metadata={"help": "Its branch, tag or commit."}
-    )
     benchmark: str | None = field(
         default=None,
         metadata={"help": f"A benchmark of the paper instead: {', '.join(BENCHMARKS)}."},
