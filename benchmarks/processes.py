@@ -1,6 +1,6 @@
 """Several gloo processes against one: gradients, weights after five AdamW steps, and time.
 
-    python benchmarks/processes.py equality --processes 2 4
+    python benchmarks/processes.py equality --processes 1 2 4
     python benchmarks/processes.py scaling      # the same batch a process, in 1 and 2 processes
 
 Uses the cases of the tests and starts them with `accelerate launch`.
@@ -21,7 +21,7 @@ from launching import launch
 
 def equality(counts):
     for count in counts:
-        cases = scale_cases.grid(8 * count)
+        cases = scale_cases.grid(max(16, 8 * count))
         with tempfile.TemporaryDirectory() as folder:
             found = scale_cases.train_in_processes(cases, Path(folder), count)
             errors = {}
@@ -46,7 +46,7 @@ def scaling(turns):
     for _ in range(turns):
         seconds = {}
         for count in (1, 2):
-            done = launch(weak_scaling.__file__, num_processes=count)
+            done = launch(weak_scaling.__file__, str(count), num_processes=count)
             seconds[count] = float(done.stdout.split("seconds a step ")[1].split()[0])
         ratios.append(seconds[1] / seconds[2])
         print(
@@ -60,7 +60,7 @@ def scaling(turns):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["equality", "scaling"])
-    parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()
     if args.what == "equality":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -357,6 +358,10 @@ class CLCETrainer(Trainer):
         self._eval_means.reset()
         dataset = getattr(dataloader, "dataset", None)
         self._evaluated_on[metric_key_prefix] = dataset
+        batches = getattr(dataloader, "batch_sampler", None)
+        # Trainer gathers after every batch, and would wait for a process that has one less.
+        if isinstance(batches, BatchSamplerShard):
+            batches.even_batches = True
         if self._eval_sample is not None:
             num_images = (
                 len(dataloader) * self.args.eval_batch_size if has_length(dataloader) else None

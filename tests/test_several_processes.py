@@ -49,6 +49,11 @@ def in_one_process(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    return train_in_processes(grid(16), tmp_path_factory.mktemp("launched"), 1)
+
+
+@pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     cases = [*grid(16), *MORE, Case(arguments=ALONE)]
     return train_in_processes(cases, tmp_path_factory.mktemp("two"), 2)
@@ -66,30 +71,35 @@ def four_processes(tmp_path_factory):
     return train_in_processes(grid(32), tmp_path_factory.mktemp("four"), 4)
 
 
+def assert_same(found, expected):
+    error = differences(found, expected)
+    assert error["gradient"] < 1e-5
+    assert error["weight"] < 1e-4
+    assert error["prediction"] < 1e-3
+    assert error["log"] < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", grid(16), ids=lambda case: case.name)
+def test_a_process_that_is_launched_alone_trains_as_any(case, one_process, in_one_process):
+    assert_same(one_process[case.name], in_one_process(case))
+
+
 @pytest.mark.parametrize("case", [*grid(16), *MORE], ids=lambda case: case.name)
 def test_two_processes_train_as_one(case, two_processes, in_one_process):
-    found = differences(two_processes[case.name], in_one_process(case))
-    assert found["gradient"] < 1e-5
-    assert found["weight"] < 1e-4
-    assert found["log"] < 1e-5
+    assert_same(two_processes[case.name], in_one_process(case))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", grid(32), ids=lambda case: case.name)
 def test_four_processes_train_as_one(case, four_processes, in_one_process):
-    found = differences(four_processes[case.name], in_one_process(case))
-    assert found["gradient"] < 1e-5
-    assert found["weight"] < 1e-4
-    assert found["log"] < 1e-5
+    assert_same(four_processes[case.name], in_one_process(case))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SHARDED, ids=lambda case: case.name)
 def test_sharded_models_train_as_one(case, sharded, in_one_process):
-    found = differences(sharded[case.name], in_one_process(case))
-    assert found["gradient"] < 1e-5
-    assert found["weight"] < 1e-4
-    assert found["log"] < 1e-5
+    assert_same(sharded[case.name], in_one_process(case))
 
 
 @pytest.mark.parametrize("case", grid(16), ids=lambda case: case.name)
