@@ -55,13 +55,13 @@ def pairs_of(labels: Tensor, anchors: range, counted: Tensor, dtype: torch.dtype
         for weights in (agreement, disagreement):
             weights.diagonal(anchors.start).zero_()
         return Pairs(
-            agreement > 0,
-            disagreement == 0,
-            agreement,
-            agreement,
-            disagreement,
-            agreement.sum(1, keepdim=True),
-            disagreement.sum(1, keepdim=True),
+            is_positive=agreement > 0,
+            is_no_negative=disagreement == 0,
+            agreement=agreement,
+            positive_weights=agreement,
+            negative_weights=disagreement,
+            num_positives=agreement.sum(1, keepdim=True),
+            num_negatives=disagreement.sum(1, keepdim=True),
         )
     same = labels[own, None] == labels
     same.diagonal(anchors.start).zero_()

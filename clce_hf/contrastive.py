@@ -74,7 +74,8 @@ def contrastive_sum(
 
     Args:
         keys: of length 1, shape (n, d), float32 or float64.
-        labels: integers, shape (n,), or class probabilities, shape (n, classes).
+        labels: integers, shape (n,), or class probabilities of the dtype of the keys, shape
+            (n, classes).
         anchors: which rows of the keys are anchors; the step is 1. An anchor without a positive
             adds 0, but the sum stays attached to the keys.
         temperature: divides the similarities.
@@ -127,8 +128,6 @@ class _ContrastiveSum(torch.autograd.Function):
         variant: Variant,
     ) -> Tensor:
         counted = is_labelled(labels)
-        if labels.is_floating_point():
-            labels = labels.to(keys.dtype)
         total = keys.new_zeros(())
         gradient = torch.zeros_like(keys) if ctx.needs_input_grad[0] else None
         num_keys = keys.shape[0]

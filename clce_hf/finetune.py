@@ -15,7 +15,7 @@ from clce_hf.config import CLCEConfig
 from clce_hf.data import load_splits
 from clce_hf.data_arguments import DataArguments
 from clce_hf.digits import load_digits_splits, small_vit
-from clce_hf.mixing import MixingCollator, with_one_hot_labels
+from clce_hf.mixing import mix_training
 from clce_hf.pretrained import ModelArguments, check_is_named, load_model
 from clce_hf.trainer import CLCETrainer
 from clce_hf.transforms import Rows, evaluation_rows, training_rows
@@ -115,10 +115,9 @@ def make_trainer(
             model, processor = small_vit(names)
         else:
             raise ValueError("--drop_path_rate: the small ViT has no drop path: leave it out.")
-        train_rows, collator = _training_rows(processor, data), None
-        if data.mixup_alpha or data.cutmix_alpha:
-            train_rows = with_one_hot_labels(train_rows, len(names))
-            collator = MixingCollator(data.mixup_alpha, data.cutmix_alpha)
+        train_rows, collator = mix_training(
+            _training_rows(processor, data), len(names), data.mixup_alpha, data.cutmix_alpha
+        )
         return CLCETrainer(
             model,
             args,

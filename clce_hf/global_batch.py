@@ -20,8 +20,8 @@ def global_contrastive_loss(
 
     Args:
         embeddings: of this process, floating point, shape (n, d); n may differ and may be 0.
-        labels: integers, shape (n,), or class probabilities in float32 at least, shape
-            (n, classes); of one kind and dtype in all processes.
+        labels: integers, shape (n,), or what `class_probabilities` returns, shape (n, classes); of
+            one kind in all processes.
         temperature: see `label_aware_contrastive_loss`.
         beta: see there.
         variant: see there.

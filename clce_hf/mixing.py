@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from transformers import default_data_collator
 
 Rows = dict[str, list[Any]]
+Transform = Callable[[Rows], Rows]
 
 
 def check_alphas(mixup_alpha: float, cutmix_alpha: float) -> None:
@@ -59,9 +60,7 @@ class MixingCollator:
         return batch
 
 
-def with_one_hot_labels(
-    transform: Callable[[Rows], Rows], num_classes: int
-) -> Callable[[Rows], Rows]:
+def with_one_hot_labels(transform: Transform, num_classes: int) -> Transform:
     """Return a data set transform that makes float32 one-hot labels of the class ids of another."""
 
     def one_hot_rows(rows: Rows) -> Rows:
@@ -70,3 +69,13 @@ def with_one_hot_labels(
         return {**made, "labels": list(one_hot)}
 
     return one_hot_rows
+
+
+def mix_training(
+    transform: Transform, num_classes: int, mixup_alpha: float, cutmix_alpha: float
+) -> tuple[Transform, MixingCollator | None]:
+    """Return the transform of the training data and the collator, None where both alphas are 0."""
+    if mixup_alpha == cutmix_alpha == 0:
+        return transform, None
+    collator = MixingCollator(mixup_alpha, cutmix_alpha)
+    return with_one_hot_labels(transform, num_classes), collator

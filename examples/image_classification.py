@@ -13,6 +13,7 @@ from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf.accuracy import compute_accuracy
 from clce_hf.data import load_splits
 from clce_hf.data_arguments import DataArguments
+from clce_hf.mixing import mix_training
 from clce_hf.pretrained import ModelArguments, load_model
 from clce_hf.transforms import evaluation_rows, training_rows
 
@@ -24,11 +25,19 @@ def main():
     set_seed(args.seed)
 
     train, held_out = load_splits(data_args, args.seed, model_args.cache_dir, model_args.token)
-    model, processor = load_model(model_args, train.features["labels"].names)
+    names = train.features["labels"].names
+    model, processor = load_model(model_args, names)
+    train_rows, collator = mix_training(
+        training_rows(processor, data_args.rand_augment),
+        len(names),
+        data_args.mixup_alpha,
+        data_args.cutmix_alpha,
+    )
     trainer = CLCETrainer(
         model,
         args,
-        train_dataset=train.with_transform(training_rows(processor, data_args.rand_augment)),
+        data_collator=collator,
+        train_dataset=train.with_transform(train_rows),
         eval_dataset=held_out.with_transform(evaluation_rows(processor)),
         processing_class=processor,
         compute_metrics=compute_accuracy,

@@ -20,6 +20,8 @@ from tiny import Images, vit
 from tiny_models import save_timm
 from transformers import ViTImageProcessor
 
+from clce_hf.mixing import MixingCollator
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -145,12 +147,23 @@ def test_the_example_with_the_flags_of_transformers(workplace, monkeypatch):
         "max_steps": "2",
         "max_train_samples": "12",
         "samples_per_class": "4",
+        "mixup_alpha": "0.4",
     }
+    mixed = []
+    mix = MixingCollator.__call__
+
+    def recording(self, rows):
+        batch = mix(self, rows)
+        mixed.append(batch["labels"].is_floating_point())
+        return batch
+
+    monkeypatch.setattr(MixingCollator, "__call__", recording)
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     script = ROOT / "examples" / "image_classification.py"
     monkeypatch.setattr(sys, "argv", [script.name, *flags, "--do_train", "--do_eval", "--use_cpu"])
     runpy.run_path(str(script), run_name="__main__")
     assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+    assert set(mixed) == {True, False}  # in training and in evaluation
     metrics = json.loads((workplace / "runs" / "photos" / "eval_results.json").read_text())
     assert 0.0 <= metrics["eval_accuracy"] <= 1.0
 
