@@ -241,16 +241,16 @@ def _anchor_losses(
     if variant == "out":
         finite = to_positives.nan_to_num(neginf=0.0)
         positive_mean = _weigh(finite, pairs.positive_weights).sum(1, keepdim=True) * each
-    _exp(to_positives.sub_(nearest_positive))  # whose multiples their slopes are
+    to_positives.sub_(nearest_positive).exp_()  # whose multiples their slopes are
     positive_sum = _sum_or_one(_weigh(to_positives, pairs.positive_weights), is_anchor)
 
     has_negative = pairs.num_negatives > 0
     torch.where(pairs.is_no_negative, nothing, similarities, out=to_negatives)
     nearest_negative = _largest(to_negatives)
     to_negatives.sub_(nearest_negative)
-    negative_exp = _exp(torch.mul(to_negatives, 1.0 + beta, out=similarities))
+    negative_exp = torch.mul(to_negatives, 1.0 + beta, out=similarities).exp_()
     negative_sum = _sum_or_one(_weigh(negative_exp, pairs.negative_weights), has_negative)
-    weight_exp = _exp(to_negatives.mul_(beta))
+    weight_exp = to_negatives.mul_(beta).exp_()
     if beta < torch.finfo(weight_exp.dtype).tiny:
         # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
         weight_exp.nan_to_num_(nan=0.0)
@@ -283,12 +283,6 @@ def _largest(masked: Tensor) -> Tensor:
     """Largest entry of each row; 0 where all are -inf, which could not be subtracted."""
     largest = masked.amax(1, keepdim=True)
     return largest.masked_fill_(largest == -math.inf, 0.0)
-
-
-def _exp(exponents: Tensor) -> Tensor:
-    """Exponentials in place; what would vanish beside the largest, 1, may be tiny instead of 0."""
-    # Where it underflows, exp is several times as slow.
-    return exponents.clamp_(min=math.log(torch.finfo(exponents.dtype).tiny) / 2).exp_()
 
 
 def _sum_or_one(exponentials: Tensor, has_any: Tensor) -> Tensor:
