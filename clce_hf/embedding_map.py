@@ -82,10 +82,12 @@ def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], fil
 
 
 def _name_class(axes: "Axes", places: np.ndarray, name: str) -> None:
-    """Write a name above the dots of its class, in the picture."""
+    """Write a name above the half of its class that lies closest together."""
     from matplotlib.patheffects import withStroke
 
-    x, y = np.median(places[:, 0]), np.quantile(places[:, 1], 0.9)
+    middle = np.median(places, axis=0)
+    distances = np.linalg.norm(places - middle, axis=1)
+    x, y = middle[0], places[distances <= np.median(distances), 1].max()
     axes.annotate(
         *(name, (x, y)),
         xytext=(0, 3),
