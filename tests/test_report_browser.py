@@ -102,7 +102,7 @@ def test_every_picture_is_drawn(page):
         assert np.asarray(shot).std() > 5, picture.get_attribute("alt")
 
 
-def test_nothing_is_wider_than_the_page(page, request):
+def test_nothing_is_wider_than_the_page(page):
     width = page.execute_script("return document.documentElement.clientWidth")
     assert page.execute_script("return document.documentElement.scrollWidth") == width
     for element in page.find_elements(By.CSS_SELECTOR, "section, figure, img, h1, h2, .wide"):
@@ -144,9 +144,6 @@ def test_a_dot_that_is_pointed_at_shows_its_image_and_its_place_in_both_maps(pag
     predicted = shown["maps"][number]["predicted"][i]
     mistake = "" if predicted == shown["names"][i] else f", taken for {predicted}"
     assert card(page).text == shown["names"][i] + mistake
-    box = card(page).rect
-    width = page.execute_script("return document.documentElement.clientWidth")
-    assert box["x"] >= 0 and box["x"] + box["width"] <= width
     for element, places in zip(maps, shown["maps"], strict=True):
         ring = element.find_element(By.CLASS_NAME, "ring").rect
         corner, sides = (ring["x"], ring["y"]), (ring["width"], ring["height"])
@@ -156,6 +153,16 @@ def test_a_dot_that_is_pointed_at_shows_its_image_and_its_place_in_both_maps(pag
         assert middle == pytest.approx(expected, abs=2)
     ActionChains(page).move_to_element(page.find_element(By.TAG_NAME, "h1")).perform()
     assert not card(page).is_displayed()
+
+
+def test_the_image_of_a_dot_at_the_edge_stays_on_the_page(page):
+    element = page.find_element(By.CLASS_NAME, "map")
+    width = page.execute_script("return document.documentElement.clientWidth")
+    places = sorted(data(page)["maps"][0]["places"])
+    for place in (places[0], places[-1]):
+        to_dot(page, element, place).perform()
+        box = card(page).rect
+        assert box["width"] > 0 and box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
 def test_a_dot_that_is_tapped_shows_its_image(page):
