@@ -57,15 +57,14 @@ def names(count, name="class {}"):
 def cifar100():
     features = Features({"img": Image(), "fine_label": names(100), "coarse_label": names(20, "{}")})
     columns = {"img": None, "fine_label": lambda n: n, "coarse_label": lambda n: n // 5}
-    card = {"config_name": "cifar100", "default": True, "data_files": []}
+    configs = []
+    for config in ("cifar100", "other"):  # so that the one to load has to be said
+        files = [{"split": split, "path": f"{config}/{split}-*"} for split in ("train", "test")]
+        configs.append({"config_name": config, "data_files": files})
     for split in ("train", "test"):
-        card["data_files"].append({"split": split, "path": f"cifar100/{split}-*"})
-        yield (
-            f"cifar100/{split}-00000-of-00001.parquet",
-            features,
-            rows(range(100), **columns),
-        )
-    yield "README.md", None, f"---\nconfigs: {json.dumps([card])}\n---\n"
+        content = rows(range(100), **columns)
+        yield f"cifar100/{split}-00000-of-00001.parquet", features, content
+    yield "README.md", None, f"---\nconfigs: {json.dumps(configs)}\n---\n"
 
 
 def plain(classes, *splits, label=None, **more):
@@ -273,10 +272,13 @@ def test_flags_win_over_the_preset():
     assert (mirror.dataset_revision, mirror.dataset_config_name) == (None, None)
     assert (mirror.image_column_name, mirror.label_column_name) == ("img", "fine_label")
     said = DataArguments(
-        benchmark="cifar-100", dataset_revision="main", label_column_name="coarse_label"
+        benchmark="cifar-100",
+        dataset_revision="main",
+        image_column_name="picture",
+        label_column_name="coarse_label",
     )
     assert (said.dataset_name, said.dataset_revision) == (preset.dataset, "main")
-    assert (said.image_column_name, said.label_column_name) == ("img", "coarse_label")
+    assert (said.image_column_name, said.label_column_name) == ("picture", "coarse_label")
 
 
 def test_columns_are_image_and_label_by_default():

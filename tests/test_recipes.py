@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import beit, vit
 from tiny_models import TINY_MODELS, save_timm
+from torchvision.transforms.v2 import RandAugment
 from transformers import (
     AutoModelForImageClassification,
     ConvNextConfig,
@@ -69,7 +70,12 @@ def test_the_recipe_for_novel_classes_trains(folder, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
-def test_a_recipe_trains(recipe, folder, tmp_path):
+def test_a_recipe_trains(recipe, folder, tmp_path, monkeypatch):
+    augmented = []
+    forward = RandAugment.forward
+    monkeypatch.setattr(
+        RandAugment, "forward", lambda *given: augmented.append(1) or forward(*given)
+    )
     save_timm("timm-beit3", tmp_path / "beit3")
     main(
         [
@@ -81,6 +87,7 @@ def test_a_recipe_trains(recipe, folder, tmp_path):
             *("--output_dir", str(tmp_path / "out")),
         ]
     )
+    assert len(augmented) >= 2 * 8  # each training image
     log = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in log if "contrastive_loss" in entry] == [1, 2]
     model = AutoModelForImageClassification.from_pretrained(tmp_path / "out")
