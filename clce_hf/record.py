@@ -57,7 +57,7 @@ class Record:
     def save(self, folder: Path) -> None:
         """Write `record.json` and `record.safetensors` into `folder`, which is made if missing.
 
-        The JSON comes last, so a folder that has it is complete.
+        The JSON comes last and in one piece, so a folder that has it is complete.
         """
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -74,7 +74,9 @@ class Record:
             "metrics": self.metrics,
             "log_history": self.log_history,
         }
-        (folder / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        unfinished = folder / f"{_FACTS}.unfinished"
+        unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / _FACTS)
 
     @classmethod
     def load(cls, folder: Path) -> "Record":
