@@ -94,10 +94,8 @@ class _MiniBatches(torch.autograd.Function):
         ctx.forward, ctx.mini_batches, ctx.no_sync = forward, mini_batches, no_sync
         ctx.surroundings, outputs = [], []
         for inputs in mini_batches:
-            surroundings = _Surroundings(inputs)
-            ctx.surroundings.append(surroundings)
-            with surroundings.autocast():
-                outputs.append(forward(inputs))
+            ctx.surroundings.append(_Surroundings(inputs))
+            outputs.append(forward(inputs))
         ctx.first_outputs = outputs[0]
         ctx.sizes = [len(parts[0]) for parts in outputs]
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
