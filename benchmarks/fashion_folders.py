@@ -11,18 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CLASSES = [
-    "tshirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "boot",
-]
+CLASSES = ["tshirt", "trouser", "pullover", "dress", "coat"]
+CLASSES += ["sandal", "shirt", "sneaker", "bag", "boot"]
 
 
 def read(file, header):
