@@ -48,7 +48,7 @@ def test_several_data_sets_are_evaluated_by_name(tmp_path):
         {"preprocess_logits_for_metrics": lambda logits, labels: logits.argmax(-1)},
         {"eval_accumulation_steps": 1},
     ],
-    ids=str,
+    ids=lambda fields: "-".join(fields) or "plain",
 )
 def test_metrics_are_computed_from_the_same(tmp_path, fields):
     def plain(value):
