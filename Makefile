@@ -1,19 +1,17 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-# One thread a worker: two of each on two cores would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-slow test-browser check bench clean
 
 demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
 	$(VENV)/bin/clce-hf demo $(DEMO_FLAGS)
 
-test: $(INSTALLED)  ## run the tests, on two cores
-	$(PYTEST)
+test: $(INSTALLED)  ## run the tests, in two workers of one thread each
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)  ## run the tests that make test leaves out
-	$(PYTEST) -m slow
+	$(PYTHON) -m pytest -m slow
 
 test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs where it is missing
 	which chromium chromedriver || (apt-get update && apt-get install --yes chromium chromium-driver)
