@@ -55,7 +55,7 @@ def leave_together() -> None:
     state.wait_for_everyone()
     state.destroy_process_group()
     if state.distributed_type == DistributedType.MULTI_GPU:  # by shard_on_cpu
-        # On its way out the interpreter now and then aborts, in threads of torch's sharding on gloo.
+        # The interpreter's way out now and then aborts, in threads of torch's sharding on gloo.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
