@@ -65,6 +65,11 @@ SETTINGS = [  # for what to recommend; chosen on validation images
         )
         for weight in (0.3, 0.5)
     ),
+    *(
+        Method(f"CE + SupCon, tau {t:g}", {**SUPCON_WARM.settings, "temperature": t})
+        for t in (0.05, 0.25, 0.5, 1.0)
+    ),
+    *(Method(f"CLCE, {k} images of a class", {"samples_per_class": k}) for k in (2, 8)),
 ]
 NOVEL = [
     CE,
@@ -209,6 +214,7 @@ def main():
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", help="names; all of the study by default")
     parser.add_argument("--novel", type=int, default=4)
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--cache", default="runs/features")
@@ -246,6 +252,8 @@ def main():
         metrics = [f"{args.novel}_way_{k}_shot_{c}" for k in (5, 1) for c in CLASSIFIERS]
         metrics.append("accuracy")
         run = functools.partial(train_on_some_classes, args=args, data=data)
+    if args.methods:
+        cells = [cell for cell in cells if cell.method.name in args.methods]
     if not args.table:
         run_cells(cells, folder, run)
     print_tables(load_records(cells, folder), baselines, metrics)

@@ -8,6 +8,7 @@ from tiny import (
     GradientRecorder,
     Images,
     SoftImages,
+    StopAt,
     beit,
     config,
     largest_relative_difference,
@@ -255,6 +256,30 @@ def test_evaluation_in_the_middle_of_training_is_not_mixed(tmp_path, workers):
     assert logged(trainer, "eval_loss") == pytest.approx(stock, rel=1e-6)
     assert len(stock) == 3
     assert set(kinds) == {(True, torch.float32), (False, torch.int64)}
+
+
+def test_a_run_resumed_after_an_epoch_mixes_as_the_uninterrupted_one(tmp_path):
+    """Within an epoch Trainer takes up the generator too late for the first batches."""
+
+    def run(folder, *callbacks, resume=None):
+        trainer = CLCETrainer(
+            vit(hidden_dropout_prob=0.2),
+            config(folder, max_steps=8, save_strategy="steps", save_steps=1, samples_per_class=2),
+            train_dataset=OneHotImages(32),
+            data_collator=MixingCollator(**BOTH),
+            callbacks=[*callbacks],
+        )
+        if resume:
+            torch.manual_seed(1)  # the state in the checkpoint must win over this
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "cut", StopAt(4))
+    resumed = run(tmp_path / "cut", resume=str(tmp_path / "cut" / "checkpoint-4"))
+    assert logged(resumed, "positives_per_anchor") == logged(whole, "positives_per_anchor")
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[n]) for n, value in resumed.model.state_dict().items())
 
 
 def test_evaluation_on_mixed_images_is_refused(tmp_path):

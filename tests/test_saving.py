@@ -21,9 +21,9 @@ def run(folder, build, stop=None, resume=None, **fields):
         train_dataset=Images(29),
         callbacks=[StopAt(stop)] if stop else [],
     )
-    # The global generator must not decide anything that a resumed run depends on.
-    torch.manual_seed(1 if resume else 2)
-    torch.manual_seed(trainer.args.seed)
+    if resume and trainer.args.samples_per_class:
+        # Stock's sampler draws the order of the images from this state; ours must not.
+        torch.manual_seed(1)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 
