@@ -203,7 +203,7 @@ def difference(runs, others, metric):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "study", choices=["rate", "shots", "all", "settings", "calibration", "novel", "batches"]
+        "study", choices=["rate", "shots", "settings", "calibration", "novel", "batches"]
     )
     parser.add_argument("--data", required=True)
     parser.add_argument("--checkpoint", required=True)
@@ -211,12 +211,14 @@ def main():
     parser.add_argument("--blocks", type=int, help="last blocks to train; all by default")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="-1 for as many as the epochs have")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", help="names; all of the study by default")
     parser.add_argument("--novel", type=int, default=4)
-    parser.add_argument("--shots", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument(
+        "--shots", type=int, nargs="+", default=[5, 10, 20], help="images a class; 0 for all"
+    )
     parser.add_argument("--cache", default="runs/features")
     parser.add_argument("--output", default="runs/claims")
     parser.add_argument("--table", action="store_true", help="only print what is done")
@@ -227,26 +229,23 @@ def main():
     data = frozen_features.features(args.data, args.checkpoint, args.size, args.blocks, args.cache)
     name = f"{args.study}-{Path(args.data).name}-{Path(args.checkpoint).name}-{args.blocks}"
     folder = Path(args.output, name, f"lr{args.lr:g}")
-    seeds = list(range(args.seeds))
+    seeds, shots = list(range(args.seeds)), [k or None for k in args.shots]
     metrics = ["accuracy", "negative_log_likelihood", "calibration_error"]
     baselines = [[CE.name, SHOTS[0].name], [SUPCON.name, SUPCON_WARM.name]]
     measured = data["validation" if args.study in ("rate", "settings") else "test"]
     run = functools.partial(train, args=args, kept=None, images=data["train"], measured=measured)
     if args.study == "rate":
-        cells = grid([SHOTS[0], CE], seeds, args.shots)
+        cells = grid([SHOTS[0], CE], seeds, shots)
     elif args.study == "shots":
-        cells = grid(SHOTS, seeds, args.shots)
+        cells = grid(SHOTS, seeds, shots)
     elif args.study == "settings":
-        cells = grid([CE, SUPCON, *SETTINGS], seeds, args.shots)
+        cells = grid([CE, SUPCON, *SETTINGS], seeds, shots)
     elif args.study == "calibration":
-        cells = grid([CE, CLCE, SUPCON, *CALIBRATED], seeds, args.shots)
+        cells = grid([CE, CLCE, SUPCON, *CALIBRATED], seeds, shots)
         metrics += [f"calibrated_{name}" for name in metrics[1:]]
-    elif args.study == "all":
-        args.steps = -1
-        cells = grid(SHOTS, seeds)
     elif args.study == "batches":
         args.steps, args.epochs = -1, 12
-        cells = grid([CE, SUPCON, CLCE], seeds, args.shots[-1:], [16, 32, 64, 128])
+        cells = grid([CE, SUPCON, CLCE], seeds, shots[-1:], [16, 32, 64, 128])
     else:
         cells = grid(NOVEL, seeds)
         metrics = [f"{args.novel}_way_{k}_shot_{c}" for k in (5, 1) for c in CLASSIFIERS]
