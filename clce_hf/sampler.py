@@ -11,13 +11,14 @@ from torch.utils.data import Sampler
 class GroupByLabelSampler(Sampler[int]):
     """Yield indices in groups of `samples_per_class` images of one class.
 
-    Consecutive runs of `batch_size` indices are whole groups, of different classes as long as any
-    are left, so a batch sampler over this one gives every anchor `samples_per_class - 1` positives
-    and the rest of the batch as negatives. Each image comes once an epoch; a class whose size is
-    not a multiple of `samples_per_class` has its last group topped up with other images of its
-    own, and a class smaller than a group repeats its images. A batch draws its classes in
-    proportion to the groups that they have left, so class frequencies are those of the data set
-    throughout the epoch.
+    Consecutive runs of `batch_size` indices are whole groups, so a batch sampler over this one gives
+    every anchor `samples_per_class - 1` positives at least. Each image comes once an epoch; a class
+    whose size is not a multiple of `samples_per_class` has its last group topped up with other
+    images of its own, and a class smaller than a group repeats its images.
+
+    A batch has as many groups of each class as its share of those left, rounded up or down at
+    random: class frequencies are those of the data set throughout the epoch, and the groups of a
+    batch are of different classes unless a class is too large for that.
 
     The order is a function of (seed, epoch) alone, the same in every process: Accelerate shards
     the batches and forwards `set_epoch`.
@@ -85,16 +86,16 @@ class GroupByLabelSampler(Sampler[int]):
         """Class of each group of the epoch, batch after batch."""
         left = self._group_counts.clone()
         sequence: list[int] = []
-        total = int(left.sum())
-        while len(sequence) < total:
-            room = self._groups_per_batch
-            while room and (available := int((left > 0).sum())):
-                # Exponential race: the classes without replacement, weighted by groups left.
-                arrival = torch.empty(len(left)).exponential_(generator=generator) / left
-                drawn = arrival.topk(min(room, available), largest=False).indices
-                left[drawn] -= 1
-                sequence += drawn.tolist()
-                room -= len(drawn)
+        while total := int(left.sum()):
+            room = min(self._groups_per_batch, total)
+            # Systematic sampling: points at equal distances on the groups left, laid end to end by
+            # class. In whole numbers, so that no class is ever drawn more often than it has groups.
+            order = torch.randperm(len(left), generator=generator)
+            points = torch.randint(total, (1,), generator=generator) + total * torch.arange(room)
+            ends = room * left[order].cumsum(0)
+            drawn = order[torch.searchsorted(ends, points, right=True)]
+            left -= drawn.bincount(minlength=len(left))
+            sequence += drawn.tolist()
         return sequence
 
 
