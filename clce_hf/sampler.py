@@ -11,10 +11,10 @@ from torch.utils.data import Sampler
 class GroupByLabelSampler(Sampler[int]):
     """Yield indices in groups of `samples_per_class` images of one class.
 
-    Consecutive runs of `batch_size` indices are whole groups, so a batch sampler over this one gives
-    every anchor `samples_per_class - 1` positives at least. Each image comes once an epoch; a class
-    whose size is not a multiple of `samples_per_class` has its last group topped up with other
-    images of its own, and a class smaller than a group repeats its images.
+    Consecutive runs of `batch_size` indices are whole groups, so a batch sampler over this one
+    gives every anchor `samples_per_class - 1` positives at least. Each image comes once an epoch; a
+    class whose size is not a multiple of `samples_per_class` has its last group topped up with
+    other images of its own, and a class smaller than a group repeats its images.
 
     A batch has as many groups of each class as its share of those left, rounded up or down at
     random: class frequencies are those of the data set throughout the epoch, and the groups of a
