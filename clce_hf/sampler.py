@@ -16,9 +16,10 @@ class GroupByLabelSampler(Sampler[int]):
     class whose size is not a multiple of `samples_per_class` has its last group topped up with
     other images of its own, and a class smaller than a group repeats its images.
 
-    A batch has as many groups of each class as its share of those left, rounded up or down at
-    random: class frequencies are those of the data set throughout the epoch, and the groups of a
-    batch are of different classes unless a class is too large for that.
+    A batch draws its classes by their shares of the groups left, so class frequencies are those of
+    the data set throughout the epoch. As long as others are left, no class has more groups in a
+    batch than its share of the data set, rounded up: where classes are many or alike, all groups
+    of a batch are of different classes.
 
     The order is a function of (seed, epoch) alone, the same in every process: Accelerate shards
     the batches and forwards `set_epoch`.
@@ -48,6 +49,8 @@ class GroupByLabelSampler(Sampler[int]):
         self._samples_per_class = samples_per_class
         self._groups_per_batch = batch_size // samples_per_class
         self._group_counts = torch.tensor([-(-len(m) // samples_per_class) for m in self._members])
+        shares = self._groups_per_batch * self._group_counts
+        self._most_a_batch = -(-shares // self._group_counts.sum())
         self._seed = seed
         self._epoch = 0
         small = sum(len(members) < samples_per_class for members in self._members)
@@ -87,16 +90,31 @@ class GroupByLabelSampler(Sampler[int]):
         left = self._group_counts.clone()
         sequence: list[int] = []
         while total := int(left.sum()):
-            room = min(self._groups_per_batch, total)
-            # Systematic sampling: points at equal distances on the groups left, laid end to end by
-            # class. In whole numbers, so that no class is ever drawn more often than it has groups.
             order = torch.randperm(len(left), generator=generator)
-            points = torch.randint(total, (1,), generator=generator) + total * torch.arange(room)
-            ends = room * left[order].cumsum(0)
-            drawn = order[torch.searchsorted(ends, points, right=True)]
+            room = min(self._groups_per_batch, total)
+            drawn = order.repeat_interleave(
+                _draw_by_share(left[order], self._most_a_batch[order], room, generator)
+            )
             left -= drawn.bincount(minlength=len(left))
             sequence += drawn.tolist()
         return sequence
+
+
+def _draw_by_share(left: Tensor, most: Tensor, room: int, generator: torch.Generator) -> Tensor:
+    """Return how many groups of each class a batch gets, at most `most` while others are left."""
+    counts = torch.zeros_like(left)
+    while missing := room - int(counts.sum()):
+        free = torch.minimum(left, most) - counts
+        if not free.any():
+            free = left - counts
+        # Systematic sampling: points at equal distances on the groups left, laid end to end by
+        # class. In whole numbers, so that no class is ever drawn more often than it has groups.
+        ends = (left - counts).where(free > 0, 0).cumsum(0)
+        total = int(ends[-1])
+        points = torch.randint(total, (1,), generator=generator) + total * torch.arange(missing)
+        drawn = torch.searchsorted(missing * ends, points, right=True)
+        counts += torch.minimum(drawn.bincount(minlength=len(left)), free)
+    return counts
 
 
 def check_group_size(samples_per_class: int, batch_size: int) -> None:

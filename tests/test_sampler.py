@@ -33,13 +33,14 @@ def assert_contract(labels, order, samples_per_class, batch_size):
     for group, label in zip(groups.tolist(), classes[:, 0].tolist(), strict=True):
         if sizes[label] >= samples_per_class:
             assert len(set(group)) == samples_per_class, "a group repeats an image"
-    left = Counter(classes[:, 0].tolist())
+    whole = Counter(classes[:, 0].tolist())
+    left, total = Counter(whole), whole.total()
     per_batch = batch_size // samples_per_class
     for batch in classes[:, 0].split(per_batch):
         drawn = Counter(batch.tolist())
-        for label, count in left.items():
-            fair = len(batch) * count / left.total()
-            assert math.floor(fair) <= drawn[label] <= math.ceil(fair), "not a class's share"
+        most = {label: math.ceil(per_batch * count / total) for label, count in whole.items()}
+        if any(drawn[label] < min(left[label], most[label]) for label in left):
+            assert all(drawn[label] <= most[label] for label in left), "more than its share"
         left -= drawn
 
 
@@ -89,9 +90,14 @@ def test_class_frequencies_hold_throughout_the_epoch(batch_size):
 
 
 def test_groups_of_a_batch_are_of_different_classes_where_none_is_too_large():
-    labels = torch.tensor([0] * 40 + [1] * 40 + [2] * 20 + [3] * 20 + [4] * 40)
-    batches = torch.tensor(list(GroupByLabelSampler(labels, 4, 16))).view(-1, 4, 4)
-    assert all(len(classes.unique()) == 4 for classes in labels[batches[:, :, 0]])
+    labels = torch.arange(7).repeat(40)
+    for seed in range(20):
+        order = torch.tensor(list(GroupByLabelSampler(labels, 4, 20, seed)))
+        left = torch.full((7,), 10)
+        for classes in labels[order[::4]].split(5):
+            drawn = classes.bincount(minlength=7)
+            assert drawn.max() == 1 or (left > 0).sum() < len(classes)
+            left -= drawn
 
 
 def test_a_class_smaller_than_a_group_repeats_and_is_said():
