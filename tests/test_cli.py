@@ -91,7 +91,7 @@ def test_the_demo_compares_both_losses(capsys):
 
 
 def test_folders_of_images_from_start_to_pipeline(folder, checkpoint, tmp_path, capsys):
-    flags = ["--samples_per_class", "2", "--max_steps", "30", "--learning_rate", "1e-3"]
+    flags = ["--samples_per_class", "2", "--max_steps", "60", "--learning_rate", "1e-3"]
     train(folder, checkpoint, tmp_path, *flags)
     assert "accuracy       100.00%" in capsys.readouterr().out
     classify = pipeline("image-classification", model=str(tmp_path), device="cpu")

@@ -21,7 +21,7 @@ def test_the_notebook(hub, tmp_path, monkeypatch):
     )
     lines = [line.split() for line in printed.splitlines() if line.endswith("%")]
     rates = {name: float(rate[:-1]) for name, rate in lines}
-    assert rates["CLCE"] > 90 and rates["cross-entropy"] > 50
+    assert rates["CLCE"] > 85 and rates["cross-entropy"] > 50
     pushed = hub.repositories["model", "ann/digits-clce"].files
     assert {"model.safetensors", "README.md", "embeddings.png"} <= pushed.keys()
     last = notebook.cells[-1].outputs[-1]
