@@ -36,6 +36,10 @@ from clce_hf.paired import paired_difference
 CE, CLCE = METHODS["ce"], METHODS["clce"]
 SUPCON = Method("CE + SupCon, tau 0.1", METHODS["supcon"].settings)
 SUPCON_WARM = Method("CE + SupCon, tau 0.5", {"variant": "out", "beta": 0.0})
+SUPCON_OTHERS = [
+    Method(f"CE + SupCon, tau {t:g}", {**SUPCON.settings, "temperature": t})
+    for t in (0.05, 0.25, 1.0)
+]
 RANDOM = {"samples_per_class": None}
 SMOOTH = {"label_smoothing_factor": 0.1}
 CLASSIFIERS = ("centroid", "logistic")
@@ -44,6 +48,7 @@ SHOTS = [
     CE,
     SUPCON,
     SUPCON_WARM,
+    *SUPCON_OTHERS,  # one of them may be SupCon's best on validation images
     Method("CLCE, random batches", RANDOM),
     CLCE,
     METHODS["clce-out"],
@@ -65,10 +70,8 @@ SETTINGS = [  # for what to recommend; chosen on validation images
         )
         for weight in (0.3, 0.5)
     ),
-    *(
-        Method(f"CE + SupCon, tau {t:g}", {**SUPCON_WARM.settings, "temperature": t})
-        for t in (0.05, 0.25, 0.5, 1.0)
-    ),
+    SUPCON_WARM,
+    *SUPCON_OTHERS,
     *(Method(f"CLCE, {k} images of a class", {"samples_per_class": k}) for k in (2, 8)),
 ]
 NOVEL = [
@@ -231,7 +234,7 @@ def main():
     folder = Path(args.output, name, f"lr{args.lr:g}")
     seeds, shots = list(range(args.seeds)), [k or None for k in args.shots]
     metrics = ["accuracy", "negative_log_likelihood", "calibration_error"]
-    baselines = [[CE.name, SHOTS[0].name], [SUPCON.name, SUPCON_WARM.name]]
+    baselines = [[CE.name, SHOTS[0].name], [m.name for m in (SUPCON, SUPCON_WARM, *SUPCON_OTHERS)]]
     measured = data["validation" if args.study in ("rate", "settings") else "test"]
     run = functools.partial(train, args=args, kept=None, images=data["train"], measured=measured)
     if args.study == "rate":
