@@ -102,24 +102,28 @@ def number_classes(parts: list[Dataset], label_column: str) -> list[Dataset]:
     """Turn labels into ids of the classes of the first part, the training images.
 
     Encoding each part by its own classes would number them differently where one lacks a class.
+    Labels that are ids of named classes stay.
 
     Raises:
         ValueError: if an image has no label, or a class that the first part lacks.
     """
     feature = parts[0].features["labels"]
-    if isinstance(feature, ClassLabel):
-        return parts
+    named = isinstance(feature, ClassLabel)
     flag = f"--label_column_name {label_column}"
-    if not isinstance(feature, Value):
+    if not named and not isinstance(feature, Value):
         raise ValueError(f"{flag}: one class an image is needed, but the column holds {feature}.")
-    classes = [part.unique("labels") for part in parts]
-    if any(None in found for found in classes):
+    classes = [set(part.unique("labels")) for part in parts]
+    absent = {None, -1} if named else {None}  # -1 is how data sets of the Hub hide a test label
+    if any(found & absent for found in classes):
         raise ValueError(f"{flag}: some images have no label.")
-    if unseen := {value for found in classes for value in found} - set(classes[0]):
+    if unseen := set().union(*classes) - classes[0]:
+        names = feature.int2str(sorted(unseen)) if named else sorted(map(str, unseen))
         raise ValueError(
-            f"{flag}: the images to evaluate on have classes that are not trained: "
-            f"{', '.join(sorted(map(str, unseen)))}."
+            f"The images to evaluate on have classes that are not trained: {', '.join(names)}. "
+            "Give them training images, or take them out of --validation_dir or that split."
         )
+    if named:
+        return parts
     ids = {value: i for i, value in enumerate(sorted(classes[0]))}
     encoded = ClassLabel(names=[str(value) for value in ids])
     return [

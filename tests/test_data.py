@@ -78,6 +78,15 @@ def test_a_class_absent_from_the_validation_folder_keeps_its_id(tmp_path):
     assert load_splits(arguments, seed=0)[1]["labels"][:] == [2, 2]
 
 
+def test_a_class_of_the_validation_folder_that_is_not_trained(tmp_path):
+    arguments = DataArguments(
+        train_dir=image_folder(tmp_path / "train", ant=2, bee=2),
+        validation_dir=image_folder(tmp_path / "val", bee=2, cat=2, dog=1),
+    )
+    with pytest.raises(ValueError, match=r"not trained: cat, dog\..*--validation_dir"):
+        load_splits(arguments, seed=0)
+
+
 def test_plain_labels_have_the_ids_of_the_training_classes_in_every_split(tmp_path):
     arguments = stored(tmp_path, train=["ant", "bee", "cat"] * 2, test=["cat", "bee"])
     train, evaluated = load_splits(arguments, seed=0)
@@ -106,6 +115,17 @@ def test_integer_labels_keep_their_order(tmp_path):
 def test_labels_that_cannot_be_trained(tmp_path, splits, message):
     with pytest.raises(ValueError, match=message):
         load_splits(stored(tmp_path, **splits), seed=0)
+
+
+def test_ids_of_named_classes_without_a_label(tmp_path):
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])}
+    )
+    for name, labels in {"train": [0, 1], "test": [-1, -1]}.items():
+        rows = datasets.Dataset.from_dict({"image": [GRAY] * 2, "label": labels}, features=features)
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match="some images have no label"):
+        load_splits(DataArguments(dataset_name=str(tmp_path)), seed=0)
 
 
 def test_a_split_that_is_not_used_need_not_have_labels(tmp_path):
