@@ -44,6 +44,17 @@ def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
         raise ValueError(FROZEN_BACKBONE)
 
 
+def check_has_negatives(samples_per_class: int | None, contrasted: int) -> None:
+    """Raise `ValueError` where one group fills the batch that is contrasted, of one class then."""
+    if samples_per_class is not None and samples_per_class >= contrasted:
+        raise ValueError(
+            f"samples_per_class={samples_per_class} fills the batch of {contrasted} with images of "
+            "one class, which leaves none to contrast them with: raise "
+            f"per_device_train_batch_size, to {8 * samples_per_class} for example, or lower "
+            "samples_per_class."
+        )
+
+
 def check_one_device(num_gpus: int) -> None:
     """Raise `ValueError` for a process of several GPUs, which `nn.DataParallel` would split."""
     if num_gpus > 1:

@@ -4,9 +4,10 @@
 """
 
 import contextlib
+import difflib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from clce_hf.evaluate import EvaluateArguments, evaluate
 from clce_hf.evaluate import tables as evaluation_tables
 from clce_hf.finetune import FinetuneError, Outcome, finetune, is_digits
 from clce_hf.pretrained import ModelArguments
+from clce_hf.readable_images import UnreadableImageError
 from clce_hf.report import Table
 from clce_hf.work_alone import work_alone
 
@@ -124,13 +126,19 @@ def _parse_training(argv: Sequence[str], command: str, *more: Any) -> list[Any]:
 
 
 def _parse(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
-    parser = HfArgumentParser(types, prog=f"clce-hf {command}")
+    parser = HfArgumentParser(
+        types,
+        prog=f"clce-hf {command}",
+        usage=f"clce-hf {command} [CONFIG.json|CONFIG.yaml] [--flag value ...]; --help lists all",
+        allow_abbrev=False,  # a new flag would change what an old abbreviation means
+    )
+    known = {action.dest for action in parser._actions}
     argv = list(argv)
     if argv and argv[0].endswith((".json", ".yaml", ".yml")):
         settings = _read(Path(argv.pop(0)))
-        known = {action.dest for action in parser._actions}
-        if unknown := settings.keys() - known:
-            parser.error(f"unknown settings in the config file: {', '.join(sorted(unknown))}")
+        if unknown := sorted(settings.keys() - known):
+            names = ", ".join(unknown)
+            parser.error(f"unknown settings in the config file: {names}{_meant(unknown, known)}")
         parser.set_defaults(**settings)
     try:
         *parsed, unknown_flags = parser.parse_args_into_dataclasses(
@@ -139,8 +147,16 @@ def _parse(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
     except ValueError as error:
         parser.error(str(error))
     if unknown_flags:
-        parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}")
+        names = [flag.split("=")[0][2:] for flag in unknown_flags if flag.startswith("--")]
+        meant = _meant(names, known)
+        parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}{meant}")
     return parsed
+
+
+def _meant(unknown: Sequence[str], known: Collection[str]) -> str:
+    close = [difflib.get_close_matches(name, known, n=1) for name in unknown]
+    found = [f"--{name}" for names in close for name in names]
+    return f" (did you mean {', '.join(found)}?)" if found else ""
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -163,7 +179,7 @@ def _run(arguments: Arguments) -> Outcome:
 def _errors_told() -> Iterator[None]:
     try:
         yield
-    except FinetuneError as error:
+    except (FinetuneError, UnreadableImageError) as error:
         sys.exit(f"clce-hf: error: {error}")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from datasets import Dataset
 from filelock import FileLock
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import HfArgumentParser, set_seed
 
 from clce_hf.comparison import METHODS, Cell, Method, grid, is_done, load_records, run_cells, vary
@@ -21,6 +21,7 @@ from clce_hf.finetune import FinetuneError, Images, load_images, make_trainer
 from clce_hf.labels import read_labels
 from clce_hf.low_shot import low_shot_rows
 from clce_hf.measured_run import train_and_measure
+from clce_hf.number_lists import read_numbers
 from clce_hf.pretrained import ModelArguments
 from clce_hf.record import Record
 from clce_hf.report import Table, write_report
@@ -83,6 +84,8 @@ def compare(
     folder = Path(str(args.output_dir))
     _keep_settings(folder, model, data, args)
     images = load_images(model, data, args.seed)
+    for shots in {cell.shots for cell in cells}:
+        _low_shot(images[0], shots, args.seed)
 
     def train(cell: Cell) -> Record:
         record = _train(cell, model, data, args, images)
@@ -131,24 +134,33 @@ def _cells(arguments: CompareArguments, args: CLCEConfig) -> list[Cell]:
     methods += _methods_of_file(arguments.settings)
     if not methods or arguments.num_seeds < 1:
         raise ValueError("There is nothing to compare: name one method and one seed at least.")
-    methods = vary(
-        methods,
-        contrastive_weight=_numbers(arguments.contrastive_weights, "contrastive_weights", float),
-        temperature=_numbers(arguments.temperatures, "temperatures", float),
-    )
-    return grid(
-        methods,
+    weights = read_numbers(arguments.contrastive_weights, "contrastive_weights", float)
+    temperatures = read_numbers(arguments.temperatures, "temperatures", float)
+    varied = vary(methods, contrastive_weight=weights, temperature=temperatures)
+    if (weights or temperatures) and varied == methods:
+        raise ValueError(
+            "--contrastive_weights and --temperatures are of methods with a contrast, and none of "
+            "--methods has one: leave them out, or add clce."
+        )
+    cells = grid(
+        varied,
         range(args.seed, args.seed + arguments.num_seeds),
-        _numbers(arguments.shots, "shots", int) or [None],
-        _numbers(arguments.batch_sizes, "batch_sizes", int) or [None],
+        read_numbers(arguments.shots, "shots", int) or [None],
+        read_numbers(arguments.batch_sizes, "batch_sizes", int) or [None],
     )
+    for cell in cells:  # a value out of range is to be found before hours of training
+        _settings(cell, args, str(args.output_dir))
+    return cells
 
 
-def _numbers(text: str | None, flag: str, kind: type) -> list[Any]:
+def _settings(cell: Cell, args: CLCEConfig, folder: str) -> CLCEConfig:
+    changed: dict[str, Any] = {"seed": cell.seed, **cell.method.settings}
+    if cell.batch_size is not None:
+        changed["per_device_train_batch_size"] = cell.batch_size
     try:
-        return [] if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--{flag} {text}: numbers, separated by commas, are needed.") from None
+        return dataclasses.replace(args, output_dir=folder, **changed)
+    except ValueError as error:
+        raise ValueError(f"{cell.method.name}: {error}") from error
 
 
 def _methods_of_file(file: str | None) -> list[Method]:
@@ -209,24 +221,21 @@ def _keep_settings(
         )
 
 
+def _low_shot(images: Dataset, shots: int | None, seed: int) -> Dataset:
+    if shots is None:
+        return images
+    try:
+        return images.select(low_shot_rows(cast(Tensor, read_labels(images)), shots, seed))
+    except ValueError as error:
+        raise FinetuneError(f"--shots: {error}") from error
+
+
 def _train(
     cell: Cell, model: ModelArguments, data: DataArguments, args: CLCEConfig, images: Images
 ) -> Record:
-    train, held_out = images
-    if cell.shots is not None:
-        labels = cast(Tensor, read_labels(train))
-        try:
-            train = train.select(low_shot_rows(labels, cell.shots, cell.seed))
-        except ValueError as error:
-            raise FinetuneError(str(error)) from error
-    changed: dict[str, Any] = {"seed": cell.seed, **cell.method.settings}
-    if cell.batch_size is not None:
-        changed["per_device_train_batch_size"] = cell.batch_size
+    train = _low_shot(images[0], cell.shots, cell.seed)
     with tempfile.TemporaryDirectory() as place:
-        try:
-            own = dataclasses.replace(args, output_dir=place, **changed)
-        except ValueError as error:
-            raise FinetuneError(f"{cell.method.name}: {error}") from error
+        own = _settings(cell, args, place)
         set_seed(cell.seed)
-        trainer = make_trainer(model, data, own, (train, held_out))
-        return train_and_measure(cell, trainer, cast(Dataset, trainer.eval_dataset))
+        trainer = make_trainer(model, data, own, (train, images[1]))
+        return train_and_measure(cell, trainer, cast(Any, trainer.eval_dataset))

@@ -47,7 +47,8 @@ def _row(name: str, runs: BySeed, baseline: BySeed | None) -> list[str]:
         cells += ["", ""]
     else:
         found = paired_difference(_percent(runs, common), _percent(baseline, common))
-        cells += [f"{found.mean:+.2f} ± {found.interval:.2f}", f"{found.wins} of {found.pairs}"]
+        interval = f" ± {found.interval:.2f}" if found.pairs > 1 else ""
+        cells += [f"{found.mean:+.2f}{interval}", f"{found.wins} of {found.pairs}"]
     for metric, digits in (
         ("negative_log_likelihood", 3),
         ("calibrated_negative_log_likelihood", 3),

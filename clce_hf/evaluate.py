@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -17,8 +18,10 @@ from clce_hf.embedding import find_classification_layer
 from clce_hf.evaluation import classification_metrics, embedding_metrics, few_shot_metrics
 from clce_hf.finetune import FinetuneError
 from clce_hf.inference import Inference, infer
-from clce_hf.labels import class_names
+from clce_hf.labels import class_names, some
+from clce_hf.number_lists import read_numbers
 from clce_hf.pretrained import load_checkpoint
+from clce_hf.readable_images import with_images
 from clce_hf.record import Record
 from clce_hf.report import Table, write_report
 from clce_hf.transforms import evaluation_rows
@@ -87,6 +90,7 @@ def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Eva
         FinetuneError: if the images or the model cannot be had.
     """
     try:
+        shots = read_numbers(arguments.k_shots, "k_shots", int)
         images = _load_images(arguments, data)
         model, processor, missing = load_checkpoint(
             arguments.model_name_or_path,
@@ -98,19 +102,22 @@ def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Eva
         head, _ = find_classification_layer(model, arguments.embedding_module)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         raise FinetuneError(str(error)) from error
-    rows = images.with_transform(evaluation_rows(processor))
+    rows: Any = with_images(images, evaluation_rows(processor))
     found = infer(model, rows, arguments.batch_size, arguments.embedding_module)
     names = images.features["labels"].names
     evaluation, labels = Evaluation({}, []), None
     if any(name.startswith(head) for name in missing):
         evaluation.left_out.append("accuracy: the checkpoint has no classification layer")
     else:
-        labels = _labels_of_model(model, names, found.labels)
-        if labels is None:
+        known = class_names(model.config)
+        if unknown := [name for name in names if name not in known]:
             evaluation.left_out.append(
-                "accuracy: the model does not know all classes of the images by name"
+                f"accuracy: the images have classes that the model does not know: {some(unknown)}; "
+                f"it knows {some(known)}"
             )
-    _measure(evaluation, arguments, found, labels)
+        else:
+            labels = torch.tensor([known.index(name) for name in names])[found.labels]
+    _measure(evaluation, arguments, found, labels, shots)
     if PartialState().is_main_process:
         _write(evaluation, arguments, found, labels, model, images)
     return evaluation
@@ -122,19 +129,12 @@ def _load_images(arguments: EvaluateArguments, data: LabelledImagesArguments) ->
     return load_labelled_images(data, arguments.cache_dir, arguments.token)
 
 
-def _labels_of_model(model: PreTrainedModel, names: list[str], labels: Tensor) -> Tensor | None:
-    """Labels as the model numbers its classes; None where it does not know a class by name."""
-    known = {name: label for label, name in enumerate(class_names(model.config))}
-    if not all(name in known for name in names):
-        return None
-    return torch.tensor([known[name] for name in names])[labels]
-
-
 def _measure(
     evaluation: Evaluation,
     arguments: EvaluateArguments,
     found: Inference,
     labels: Tensor | None,
+    shots: list[int],
 ) -> None:
     if labels is not None:
         evaluation.metrics.update(classification_metrics(found.logits, labels))
@@ -142,21 +142,21 @@ def _measure(
         evaluation.metrics.update(embedding_metrics(found.embeddings, found.labels))
     except ValueError as error:
         evaluation.left_out.append(f"embedding quality: {error}")
-    try:
-        shots = tuple(int(part) for part in arguments.k_shots.split(","))
-        evaluation.metrics.update(
-            few_shot_metrics(
-                found.embeddings,
-                found.labels,
-                n_way=arguments.n_way,
-                shots=shots,
-                num_queries=arguments.num_queries,
-                num_episodes=arguments.num_episodes,
-                seed=arguments.seed,
+    for k_shot in shots:
+        try:
+            evaluation.metrics.update(
+                few_shot_metrics(
+                    found.embeddings,
+                    found.labels,
+                    n_way=arguments.n_way,
+                    shots=(k_shot,),
+                    num_queries=arguments.num_queries,
+                    num_episodes=arguments.num_episodes,
+                    seed=arguments.seed,
+                )
             )
-        )
-    except ValueError as error:
-        evaluation.left_out.append(f"few-shot: {error}")
+        except ValueError as error:
+            evaluation.left_out.append(f"few-shot: {error}")
 
 
 def _write(

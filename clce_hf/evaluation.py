@@ -34,10 +34,15 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def embedding_metrics(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
-    """Quality of embeddings, shape (n, d), of labelled images, shape (n,); see `metrics.py`."""
+    """Quality of embeddings, shape (n, d), of labelled images, shape (n,); see `metrics.py`.
+
+    The nearest neighbours that vote are 20, or as many as the smallest class has to give: more
+    would be outvoted by other classes whatever the embeddings.
+    """
+    smallest = int(labels.unique(return_counts=True)[1].min())
     similarities = metrics.class_similarities(embeddings, labels)
     return {
-        "knn_accuracy": metrics.knn_accuracy(embeddings, labels, k=min(20, len(labels) - 1)),
+        "knn_accuracy": metrics.knn_accuracy(embeddings, labels, k=min(20, max(1, smallest - 1))),
         "silhouette": metrics.silhouette(embeddings, labels),
         "similarity_within": similarities["within"],
         "similarity_between": similarities["between"],

@@ -121,12 +121,13 @@ def sample_episodes(
     labels = labels.cpu()
     drawn = k_shot + num_queries
     classes, class_sizes = labels[labels != IGNORE_INDEX].unique(return_counts=True)
+    most = max(class_sizes.tolist(), default=0)
     classes, class_sizes = classes[class_sizes >= drawn], class_sizes[class_sizes >= drawn]
     if len(classes) < n_way:
         raise ValueError(
             f"{n_way}-way {k_shot}-shot episodes with {num_queries} queries need {n_way} classes "
-            f"of {drawn} images, but only {len(classes)} have that many: lower n_way, k_shot or "
-            "num_queries."
+            f"of {drawn} images, but {len(classes)} have that many, and the largest has {most}: "
+            "lower n_way, k_shot or num_queries."
         )
     largest = int(class_sizes.max())
     rows_of = torch.zeros(len(classes), largest, dtype=torch.long)

@@ -9,6 +9,7 @@ from datasets import Dataset
 from huggingface_hub.utils import httpx
 from transformers import set_seed
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer_utils import get_last_checkpoint
 
 from clce_hf.accuracy import compute_accuracy
 from clce_hf.config import CLCEConfig
@@ -16,9 +17,15 @@ from clce_hf.data import load_splits
 from clce_hf.data_arguments import DataArguments
 from clce_hf.digits import load_digits_splits, small_vit
 from clce_hf.mixing import mix_training
-from clce_hf.pretrained import ModelArguments, check_is_named, load_model
+from clce_hf.pretrained import (
+    ModelArguments,
+    check_has_classes,
+    check_is_named,
+    load_model,
+)
+from clce_hf.readable_images import Rows, with_images
 from clce_hf.trainer import CLCETrainer
-from clce_hf.transforms import Rows, evaluation_rows, training_rows
+from clce_hf.transforms import evaluation_rows, training_rows
 
 
 class FinetuneError(Exception):
@@ -44,13 +51,13 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
     Raises:
         FinetuneError: if the data or the model cannot be loaded or do not fit each other.
     """
-    _check_checkpoint(args.resume_from_checkpoint)
+    checkpoint = _checkpoint(args)
     set_seed(args.seed)
     images = load_images(model_arguments, data, args.seed)
     trainer = make_trainer(model_arguments, data, args, images)
     start = time.perf_counter()
     if args.do_train:
-        result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        result = trainer.train(resume_from_checkpoint=checkpoint)
         # As a call of Trainer's own: the upload is to wait for the metrics.
         trainer.save_model(_internal_call=True)
         trainer.save_metrics("train", result.metrics)
@@ -74,9 +81,24 @@ def _push(trainer: CLCETrainer, data: DataArguments) -> None:
         ) from error
 
 
-def _check_checkpoint(folder: str | None) -> None:
-    if folder is not None and not Path(folder).is_dir():
-        raise FinetuneError(f"--resume_from_checkpoint: there is no folder {folder!r}.")
+def _checkpoint(args: CLCEConfig) -> str | None:
+    """Folder to resume from: the one that is named, or for `true` the last one of output_dir."""
+    asked = args.resume_from_checkpoint
+    if str(asked).lower() == "true":
+        folder = str(args.output_dir)
+        found = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+        if found is None:
+            raise FinetuneError(
+                f"--resume_from_checkpoint true: there is no checkpoint in {folder!r}: leave it "
+                "out to train from the start."
+            )
+        return found
+    if asked is not None and not Path(asked).is_dir():
+        raise FinetuneError(
+            f"--resume_from_checkpoint: there is no folder {asked!r}. Name one such as "
+            "OUTPUT_DIR/checkpoint-500, or true for the last one of output_dir."
+        )
+    return asked
 
 
 Images = tuple[Dataset, Dataset]
@@ -110,6 +132,8 @@ def make_trainer(
     names = train.features["labels"].names
     try:
         if not is_digits(model_arguments, data):
+            if not args.do_train:
+                check_has_classes(model_arguments, names)
             model, processor = load_model(model_arguments, names)
         elif model_arguments.drop_path_rate is None:
             model, processor = small_vit(names)
@@ -122,8 +146,8 @@ def make_trainer(
             model,
             args,
             data_collator=collator,
-            train_dataset=train.with_transform(train_rows),
-            eval_dataset=held_out.with_transform(evaluation_rows(processor)),
+            train_dataset=with_images(train, train_rows),
+            eval_dataset=with_images(held_out, evaluation_rows(processor)),
             processing_class=processor,
             compute_metrics=compute_accuracy,
         )

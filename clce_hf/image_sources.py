@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
 
+from clce_hf.labels import some
+
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
 
 def from_hub(
     name: str, config: str | None, revision: str | None, cache_dir: str | None, token: str | None
@@ -34,18 +38,35 @@ def from_folders(folders: dict[str, str], cache_dir: str | None) -> Any:
     """Load folders of images, CLASS/*.jpg, by split.
 
     Raises:
-        OSError: if a folder is missing or empty.
+        OSError: if a folder is missing or empty, or holds the folders of several splits.
     """
     files = {}
     for split, folder in folders.items():
         if not Path(folder).is_dir():
             raise OSError(f"There is no folder {folder!r}.")
+        _check_is_one_split(Path(folder))
         if not any(file.is_file() for file in Path(folder).rglob("*")):
             raise OSError(f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg.")
         # The pattern must not read brackets in the folder's name, nor a slash at its end.
         files[split] = f"{glob.escape(str(Path(folder)))}/**"
     # By default labels are left out where the two folders lie at different depths.
     return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
+
+
+def _check_is_one_split(folder: Path) -> None:
+    splits = [
+        child
+        for child in sorted(folder.iterdir())
+        if child.name.lower() in _SPLITS
+        and child.is_dir()
+        and any(inner.is_dir() for inner in child.iterdir())
+    ]
+    # One alone may be a class: trains are photographed, too.
+    if len(splits) > 1:
+        raise OSError(
+            f"The folder {str(folder)!r} holds {', '.join(child.name for child in splits)}: name "
+            f"one of them, {str(splits[0])!r} for example, so that their images are kept apart."
+        )
 
 
 def from_annotations(folder: Path, files: dict[str, str]) -> Any:
@@ -117,9 +138,9 @@ def number_classes(parts: list[Dataset], label_column: str) -> list[Dataset]:
     if any(found & absent for found in classes):
         raise ValueError(f"{flag}: some images have no label.")
     if unseen := set().union(*classes) - classes[0]:
-        names = feature.int2str(sorted(unseen)) if named else sorted(map(str, unseen))
+        names = [feature.names[i] for i in sorted(unseen)] if named else sorted(map(str, unseen))
         raise ValueError(
-            f"The images to evaluate on have classes that are not trained: {', '.join(names)}. "
+            f"The images to evaluate on have classes that are not trained: {some(names)}. "
             "Give them training images, or take them out of --validation_dir or that split."
         )
     if named:

@@ -68,6 +68,12 @@ def _class_ids(values: Any, name: str) -> Tensor:
     return labels.long()
 
 
+def some(names: Sequence[str]) -> str:
+    """The first names, to be read in a message."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
 def class_names(config: Any) -> list[str]:
     """Names of a model's classes, in the order of its logits; none where its config has none."""
     named = getattr(config, "id2label", None) or {}

@@ -1,6 +1,8 @@
 """Load the model that the command line names, with a head for the classes of the data."""
 
+import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -13,6 +15,8 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+from clce_hf.labels import class_names, some
 
 _NO_DROP_PATH = "--drop_path_rate: {} has no drop path with one rate for the model: leave it out."
 
@@ -82,12 +86,7 @@ def load_model(
         ValueError: if it cannot be had, or has no drop path to set.
     """
     name = arguments.model_name_or_path or None
-    shared = {
-        "cache_dir": arguments.cache_dir,
-        "revision": arguments.model_revision,
-        "token": arguments.token,
-        "trust_remote_code": arguments.trust_remote_code,
-    }
+    shared = _shared(arguments)
     try:
         config = _load_config(arguments, names, shared)
         if name is None:
@@ -99,10 +98,6 @@ def load_model(
                 ignore_mismatched_sizes=arguments.ignore_mismatched_sizes,
                 **shared,
             )
-        processor_name = arguments.image_processor_name or name
-        if processor_name is None:
-            raise ValueError("--model_type needs --image_processor_name.")
-        return model, AutoImageProcessor.from_pretrained(processor_name, **shared)
     except OSError as error:
         raise ValueError(_not_loaded(name, error)) from error
     except RuntimeError as error:
@@ -114,6 +109,55 @@ def load_model(
         if "drop_path_rate" not in str(error):
             raise
         raise ValueError(_NO_DROP_PATH.format(name)) from error
+    processor_name = arguments.image_processor_name or name
+    if processor_name is None:
+        raise ValueError("--model_type needs --image_processor_name.")
+    try:
+        return model, AutoImageProcessor.from_pretrained(processor_name, **shared)
+    except OSError as error:
+        raise ValueError(
+            f"The image processor of {processor_name!r} could not be loaded: {error}\nName that of "
+            "the model it came from in --image_processor_name."
+        ) from error
+
+
+def check_has_classes(arguments: ModelArguments, names: list[str]) -> None:
+    """Refuse to score a checkpoint, as it is, on classes that stand at other places in it.
+
+    Warns of names that it does not know, which may be other words for the same classes.
+
+    Raises:
+        ValueError: for another number of classes, or another order.
+    """
+    name = arguments.config_name or arguments.model_name_or_path
+    if not name:
+        return
+    try:
+        config = AutoConfig.from_pretrained(name, **_shared(arguments))
+    except OSError as error:
+        raise ValueError(_not_loaded(name, error)) from error
+    known = class_names(config)
+    places = {class_name: i for i, class_name in enumerate(known)}
+    if len(known) != len(names) or any(places.get(n, i) != i for i, n in enumerate(names)):
+        raise ValueError(
+            f"--do_train false: the model has the classes {some(known)}, and the images "
+            f"{some(names)}: they do not match one by one. `clce-hf evaluate` matches them by name."
+        )
+    if unknown := [n for n in names if n not in places]:
+        warnings.warn(
+            f"The model does not know the classes {some(unknown)} by name: they are taken for its "
+            f"classes at the same places.",
+            stacklevel=2,
+        )
+
+
+def _shared(arguments: ModelArguments) -> dict[str, Any]:
+    return {
+        "cache_dir": arguments.cache_dir,
+        "revision": arguments.model_revision,
+        "token": arguments.token,
+        "trust_remote_code": arguments.trust_remote_code,
+    }
 
 
 def load_checkpoint(
@@ -141,9 +185,12 @@ def load_checkpoint(
 
 
 def _not_loaded(name: str | None, error: OSError) -> str:
+    told = f"The model {name!r} could not be loaded: {error}\n"
+    if name is not None and Path(name).is_dir():
+        return f"{told}It was looked for in the folder of this name."
     return (
-        f"The model {name!r} could not be loaded: {error}\nIf it is gated or private, log in with "
-        "`hf auth login` or pass --token."
+        f"{told}There is no folder of this name here, so it was looked for on the Hub. If it is "
+        "gated or private there, log in with `hf auth login` or pass --token."
     )
 
 

@@ -24,6 +24,7 @@ from clce_hf.checks import (
     check_data_parallel,
     check_finite,
     check_forwards_in_mini_batches,
+    check_has_negatives,
     check_model,
     check_one_device,
     check_processes_joined,
@@ -132,6 +133,8 @@ class CLCETrainer(Trainer):
             self._capture.remove()
             self._capture = None
         if self._config.contrastive_weight > 0:
+            gathered = self.accelerator.num_processes if self._config.gather_across_devices else 1
+            check_has_negatives(self._config.samples_per_class, gathered * self._train_batch_size)
             self._capture = EmbeddingCapture(model, self._config.embedding_module)
             if self._config.projection_dim is None:
                 check_trains_below(model, self._capture.layer)

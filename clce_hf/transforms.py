@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from transformers.image_processing_utils import BaseImageProcessor
 
-Rows = dict[str, list[Any]]
+from clce_hf.readable_images import Rows
 
 
 def evaluation_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:

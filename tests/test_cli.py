@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,13 +102,19 @@ def test_folders_of_images_from_start_to_pipeline(folder, checkpoint, tmp_path, 
     assert config["label2id"] == {name: i for i, name in enumerate(CLASSES)}
 
 
-def test_training_resumes_from_its_checkpoint(folder, checkpoint, tmp_path):
-    flags = ["--save_strategy", "steps", "--save_steps", "2"]
-    train(folder, checkpoint, tmp_path, *flags)
-    last = str(tmp_path / "checkpoint-2")
-    train(folder, checkpoint, tmp_path, "--resume_from_checkpoint", last, "--max_steps", "3")
+@pytest.mark.parametrize("is_named", [True, False])
+def test_training_resumes_from_its_checkpoint(folder, checkpoint, tmp_path, is_named):
+    flags = ["--save_strategy", "steps", "--save_steps", "2", "--logging_strategy", "steps"]
+    flags += ["--logging_steps", "1"]
+    train(folder, checkpoint, tmp_path, *flags, "--learning_rate", "1e-3")
+    last = str(tmp_path / "checkpoint-2") if is_named else "true"
+    train(
+        folder, checkpoint, tmp_path, *flags, "--resume_from_checkpoint", last, "--max_steps", "3"
+    )
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     assert state["global_step"] == 3
+    first, *_, after = (log for log in state["log_history"] if "learning_rate" in log)
+    assert first["learning_rate"] == 1e-3 and after["step"] == 3  # the first step is not its own
 
 
 def test_cross_entropy_alone(folder, checkpoint, tmp_path, capsys):
@@ -155,11 +162,27 @@ def test_digits_are_mixed_too(tmp_path):
 
 
 def test_evaluation_without_training(folder, checkpoint, tmp_path, capsys):
-    train(folder, checkpoint, tmp_path, "--do_train", "false")
+    with pytest.warns(UserWarning, match="does not know the classes ant"):  # it has no names
+        train(folder, checkpoint, tmp_path, "--do_train", "false")
     printed = capsys.readouterr().out
     assert "accuracy" in printed
     assert "training time" not in printed
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_checkpoint_is_not_scored_on_classes_at_other_places(folder, checkpoint, tmp_path):
+    train(folder, checkpoint, tmp_path / "run", "--max_steps", "1")
+    shutil.copytree(folder / "validation", tmp_path / "other")
+    (tmp_path / "other" / "ant").rename(tmp_path / "other" / "zebra")
+    data = ["--train_dir", str(tmp_path / "other"), "--validation_dir", str(tmp_path / "other")]
+    run = ["--model_name_or_path", str(tmp_path / "run"), "--output_dir", str(tmp_path / "again")]
+    with pytest.raises(SystemExit, match=r"ant, bee, cat, dog.*bee, cat, dog, zebra.*evaluate"):
+        main(["train", *data, *run, "--do_train", "false", *QUICK])
+    # As many classes, all of other names, may be other words for the same ones.
+    for name in ("bee", "cat", "dog"):
+        (tmp_path / "other" / name).rename(tmp_path / "other" / f"a {name}")
+    with pytest.warns(UserWarning, match="does not know the classes a bee, a cat"):
+        main(["train", *data, *run, "--do_train", "false", *QUICK])
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
@@ -185,6 +208,8 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
     ("argv", "message"),
     [
         (["train", "--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
+        (["train", "--sample_per_class=4"], "did you mean --samples_per_class?"),
+        (["train", "--temp", "0.1"], "unrecognized arguments: --temp 0.1"),
         (["train", "--temperature", "-1"], "temperature must be positive"),
         (["train", "--variant", "mean"], "--variant"),
         (["train", "--samples_per_class", "5"], "samples_per_class=5 must divide"),
@@ -199,6 +224,7 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
         (["train", "--train_dir", "no/folder", *NO_MODEL], "no folder 'no/folder'"),
         (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type bert"),
         (["train", "--resume_from_checkpoint", "none"], "no folder 'none'"),
+        (["train", "--resume_from_checkpoint", "true"], "there is no checkpoint in"),
         (["train", "--max_train_samples", "0"], "max_train_samples must be positive"),
         (["train", "--mixup_alpha", "-1"], "mixup_alpha must be finite and not negative, got -1"),
         (["demo", "--do_eval", "false"], "demo trains and evaluates"),
@@ -222,23 +248,35 @@ def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, ca
         (["--image_column_name", "photo"], "--image_column_name photo.*image, label"),
         (["--label_column_name", "species"], "--label_column_name species.*image, label"),
         (["--model_name_or_path", ""], "give --model_name_or_path.*google/vit"),
-        (["--samples_per_class", "8", "--dataloader_drop_last", "true"], None),
+        (["--samples_per_class", "8"], "samples_per_class=8 fills the batch of 8"),
     ],
 )
 def test_flags_that_do_not_fit_the_data(folder, checkpoint, tmp_path, flags, message):
-    if message is None:
-        train(folder, checkpoint, tmp_path, *flags)
-        return
     with pytest.raises(SystemExit) as error:
         train(folder, checkpoint, tmp_path, *flags)
     assert re.search(message, str(error.value.code))
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+# Of datasets 4, which leaves a file open that it cannot decode.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_image_is_named(folder, checkpoint, tmp_path, share, workers):
+    shutil.copytree(folder, tmp_path / "photos")
+    damaged = tmp_path / "photos" / "validation" / "bee" / "0.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: int(share * len(whole))] or b"no image")
+    with pytest.raises(SystemExit, match=r"The image .*bee/0\.png cannot be read"):
+        train(tmp_path / "photos", checkpoint, tmp_path, "--dataloader_num_workers", workers)
 
 
 def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
     (tmp_path / "run.yaml").write_text("learning_rat: 1.0")
     with pytest.raises(SystemExit):
         parse([str(tmp_path / "run.yaml")])
-    assert "unknown settings in the config file: learning_rat" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "unknown settings in the config file: learning_rat (did you mean --learning_ra" in told
+    assert len(told.splitlines()) < 5
 
 
 def test_a_head_for_other_classes(folder, tmp_path):

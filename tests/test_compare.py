@@ -141,7 +141,9 @@ def test_other_settings_are_refused(tmp_path):
         (["--num_seeds", "0"], "nothing to compare"),
         (["--settings", "none.yaml"], "--settings: the file cannot be read"),
         (["--settings", "wrong.yaml"], "--settings: mine has no field tau"),
-        (["--batch_sizes", "6"], "CE: samples_per_class"),
+        (["--batch_sizes", "16,6"], "CE: samples_per_class"),
+        (["--temperatures", "0.1,0"], r"CE \+ SupCon, temperature 0: temperature must be positive"),
+        (["--methods", "ce", "--temperatures", "0.1"], "none of --methods has one"),
     ],
 )
 def test_bad_comparisons_are_refused(tmp_path, monkeypatch, flags, message):
@@ -149,6 +151,16 @@ def test_bad_comparisons_are_refused(tmp_path, monkeypatch, flags, message):
     (tmp_path / "wrong.yaml").write_text("mine: {tau: 0.1}")
     with pytest.raises(SystemExit, match=message):
         compare(tmp_path / "run", *flags)
+    assert not list(tmp_path.glob("run/cells/*/record.json"))
+
+
+def test_one_seed_has_no_interval(tmp_path, capsys):
+    compare(tmp_path, "--methods", "ce,clce", "--num_seeds", "1")
+    printed = capsys.readouterr().out
+    assert "of 1" in printed
+    assert "± nan" not in printed + (tmp_path / "report.html").read_text()
+    times = [each["metrics"]["seconds_per_step"] for each in results(tmp_path)]
+    assert min(times) > 0 and max(times) < 60
 
 
 # ---- the parts ----

@@ -148,6 +148,18 @@ def test_an_empty_folder(tmp_path):
         load_splits(DataArguments(train_dir=str(tmp_path / "empty")), seed=0)
 
 
+def test_a_folder_of_splits(tmp_path):
+    for split in ("train", "val"):
+        image_folder(tmp_path / "photos" / split, ant=2, bee=2)
+    with pytest.raises(OSError, match=r"holds train, val: name one of them, .*train'"):
+        load_splits(DataArguments(train_dir=str(tmp_path / "photos")), seed=0)
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    arguments = DataArguments(train_dir=image_folder(tmp_path / "vehicles", train=20, bus=20))
+    assert load_splits(arguments, seed=0)[0].features["labels"].names == ["bus", "train"]
+
+
 def test_a_dataset_that_needs_a_script(tmp_path):
     folder = tmp_path / "scripted"
     folder.mkdir()

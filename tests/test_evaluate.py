@@ -12,6 +12,7 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 from clce_hf.cli import main
 from clce_hf.data import load_labelled_images
 from clce_hf.data_arguments import LabelledImagesArguments
+from clce_hf.evaluation import embedding_metrics
 from clce_hf.fewshot import few_shot_accuracy
 from clce_hf.inference import infer
 from clce_hf.metrics import silhouette
@@ -90,7 +91,8 @@ def test_classes_that_the_model_does_not_know_make_episodes(folder, tmp_path):
     checkpoint = save(vit(num_labels=7), tmp_path / "checkpoint")
     found = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
     assert found["left_out"] == [
-        "accuracy: the model does not know all classes of the images by name"
+        "accuracy: the images have classes that the model does not know: ant, bee, cat, dog; it "
+        "knows LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4, LABEL_5, LABEL_6"
     ]
     assert "accuracy" not in found["metrics"] and "2_way_1_shot_logistic" in found["metrics"]
     assert (tmp_path / "out" / "report.html").exists()
@@ -110,10 +112,18 @@ def test_a_model_without_a_head_has_embeddings(folder, tmp_path, capsys):
 def test_what_there_are_too_few_images_for_is_left_out(folder, tmp_path):
     checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
     data = ["--data_dir", str(folder / "validation")]
-    found = evaluate(checkpoint, tmp_path / "out", *data, "--n_way", "5", "--report", "false")
+    flags = ["--k_shots", "1,20", "--report", "false"]
+    found = evaluate(checkpoint, tmp_path / "out", *data, *flags)
     (reason,) = found["left_out"]
-    assert reason.startswith("few-shot: 5-way 1-shot episodes with 2 queries need 5 classes")
-    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
+    assert reason.startswith("few-shot: 2-way 20-shot episodes with 2 queries need 2 classes")
+    assert "accuracy" in found["metrics"] and "2_way_1_shot_centroid" in found["metrics"]
+
+
+def test_neighbours_of_small_classes_are_not_outvoted():
+    # Six images of each of two classes that lie far apart: twenty neighbours would be all others.
+    embeddings = torch.eye(2).repeat_interleave(6, dim=0) + 0.01 * torch.rand(12, 2)
+    labels = torch.arange(2).repeat_interleave(6)
+    assert embedding_metrics(embeddings, labels)["knn_accuracy"] == 1.0
 
 
 def test_digits_need_no_data(tmp_path):
@@ -132,6 +142,7 @@ def test_digits_need_no_data(tmp_path):
         (["--model_name_or_path", "no/such-model"], "'no/such-model' could not be loaded"),
         (["--data_dir", "nowhere"], "There is no folder 'nowhere'"),
         (["--dataset_name", "bob/none"], "'bob/none' could not be loaded"),
+        (["--k_shots", "1;5"], "--k_shots 1;5: numbers, separated by commas"),
         (["--split", "test"], "split is one of dataset_name or benchmark"),
         (["--data_dir", "a", "--dataset_name", "b"], "one of dataset_name, benchmark and data_dir"),
     ],

@@ -145,8 +145,8 @@ def test_rows_without_a_label_are_left_out():
         ({"k_shot": 0}, "k_shot must be at least 1, got 0"),
         ({"num_queries": 0}, "num_queries must be at least 1"),
         ({"num_episodes": 0}, "num_episodes must be at least 1"),
-        ({"n_way": 9}, "only 8 have that many"),
-        ({"k_shot": 16}, "need 5 classes of 31 images, but only 0"),
+        ({"n_way": 9}, "but 8 have that many"),
+        ({"k_shot": 16}, "need 5 classes of 31 images, but 0 have that many, and the largest has"),
         ({"classifier": "svm"}, "cosine, euclidean, logistic"),
     ],
 )
