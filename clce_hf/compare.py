@@ -225,7 +225,8 @@ def _low_shot(images: Dataset, shots: int | None, seed: int) -> Dataset:
     if shots is None:
         return images
     try:
-        return images.select(low_shot_rows(cast(Tensor, read_labels(images)), shots, seed))
+        labels, names = cast(Tensor, read_labels(images)), images.features["labels"].names
+        return images.select(low_shot_rows(labels, shots, seed, names))
     except ValueError as error:
         raise FinetuneError(f"--shots: {error}") from error
 

@@ -1,10 +1,12 @@
 """The first few training images of each class, drawn by seed."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def low_shot_rows(labels: Tensor, shots: int, seed: int) -> list[int]:
+def low_shot_rows(labels: Tensor, shots: int, seed: int, names: Sequence[str] = ()) -> list[int]:
     """Rows of `shots` images of each class, drawn at random, in ascending order.
 
     With the same seed, fewer shots are a part of more.
@@ -13,6 +15,7 @@ def low_shot_rows(labels: Tensor, shots: int, seed: int) -> list[int]:
         labels: integers, shape (n,).
         shots: images of each class.
         seed: decides the images.
+        names: of the classes, for the error.
 
     Raises:
         ValueError: if `shots` is not positive, or a class has fewer images.
@@ -21,9 +24,10 @@ def low_shot_rows(labels: Tensor, shots: int, seed: int) -> list[int]:
         raise ValueError(f"shots must be positive, got {shots}.")
     classes, sizes = labels.unique(return_counts=True)
     if int(sizes.min()) < shots:
+        smallest = int(classes[sizes.argmin()])
         raise ValueError(
             f"{shots} shots need {shots} training images of each class, but class "
-            f"{classes[sizes.argmin()].item()} has {int(sizes.min())}."
+            f"{names[smallest] if names else smallest} has {int(sizes.min())}."
         )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     rows = [order[labels[order] == label][:shots] for label in classes]

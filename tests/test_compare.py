@@ -186,6 +186,14 @@ def test_low_shot_images_are_so_many_of_each_class(sizes, seed):
     assert labels[more].unique(return_counts=True)[1].tolist() == [3] * len(sizes)
 
 
+def test_a_class_too_small_for_the_shots_is_named():
+    labels = torch.tensor([0, 0, 0, 1])
+    with pytest.raises(ValueError, match=r"2 shots need 2 .*but class bee has 1"):
+        low_shot_rows(labels, 2, 0, ["ant", "bee"])
+    with pytest.raises(ValueError, match="but class 1 has 1"):
+        low_shot_rows(labels, 2, 0)
+
+
 def test_a_paired_difference_is_that_of_scipy():
     first, second = [3.0, 4.5, 2.0, 5.0, 4.0], [2.0, 4.0, 2.5, 3.0, 4.0]
     found = paired_difference(first, second)
