@@ -234,7 +234,12 @@ def main():
     folder = Path(args.output, name, f"lr{args.lr:g}")
     seeds, shots = list(range(args.seeds)), [k or None for k in args.shots]
     metrics = ["accuracy", "negative_log_likelihood", "calibration_error"]
-    baselines = [[CE.name, SHOTS[0].name], [m.name for m in (SUPCON, SUPCON_WARM, *SUPCON_OTHERS)]]
+    baselines = [
+        [CE.name, SHOTS[0].name],
+        [m.name for m in (SUPCON, SUPCON_WARM, *SUPCON_OTHERS)],
+        [CLCE.name, "CLCE, lambda 0.9, tau 0.5"],  # the same method, named by its study
+        [METHODS["clce-uniform"].name],
+    ]
     measured = data["validation" if args.study in ("rate", "settings") else "test"]
     run = functools.partial(train, args=args, kept=None, images=data["train"], measured=measured)
     if args.study == "rate":

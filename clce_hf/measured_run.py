@@ -1,36 +1,17 @@
 """Train one cell of a comparison with a trainer, and measure what comes of it."""
 
 import statistics
-import time
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import TrainerCallback
 
 from clce_hf.comparison import Cell
 from clce_hf.evaluation import classification_metrics, embedding_metrics
 from clce_hf.inference import infer
 from clce_hf.record import Record
+from clce_hf.step_clock import StepClock
 from clce_hf.trainer import CLCETrainer
-
-
-class StepClock(TrainerCallback):
-    """Seconds from each step's end to the next one's, loading included."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._last = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Start the clock."""
-        self._last = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note the time since the last step."""
-        now = time.perf_counter()
-        self.seconds.append(now - self._last)
-        self._last = now
 
 
 def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Record:

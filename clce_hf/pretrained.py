@@ -146,7 +146,7 @@ def check_has_classes(arguments: ModelArguments, names: list[str]) -> None:
     if unknown := [n for n in names if n not in places]:
         warnings.warn(
             f"The model does not know the classes {some(unknown)} by name: they are taken for its "
-            f"classes at the same places.",
+            "classes at the same places.",
             stacklevel=2,
         )
 

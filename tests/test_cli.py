@@ -257,6 +257,12 @@ def test_flags_that_do_not_fit_the_data(folder, checkpoint, tmp_path, flags, mes
     assert re.search(message, str(error.value.code))
 
 
+def test_larger_groups_with_the_last_batch_dropped(folder, checkpoint, tmp_path):
+    flags = ["--samples_per_class", "8", "--per_device_train_batch_size", "16"]
+    train(folder, checkpoint, tmp_path, *flags, "--dataloader_drop_last", "true")
+    assert (tmp_path / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 @pytest.mark.parametrize("share", [0.0, 0.5])
 # Of datasets 4, which leaves a file open that it cannot decode.

@@ -116,7 +116,13 @@ def test_what_there_are_too_few_images_for_is_left_out(folder, tmp_path):
     found = evaluate(checkpoint, tmp_path / "out", *data, *flags)
     (reason,) = found["left_out"]
     assert reason.startswith("few-shot: 2-way 20-shot episodes with 2 queries need 2 classes")
-    assert "accuracy" in found["metrics"] and "2_way_1_shot_centroid" in found["metrics"]
+    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
+    assert "2_way_1_shot_centroid" in found["metrics"]
+    found = evaluate(checkpoint, tmp_path / "out", *data, "--n_way", "5", "--report", "false")
+    assert len(found["left_out"]) == 2
+    reason = found["left_out"][0]
+    assert reason.startswith("few-shot: 5-way 1-shot episodes with 2 queries need 5 classes")
+    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
 
 
 def test_neighbours_of_small_classes_are_not_outvoted():
