@@ -160,6 +160,13 @@ def test_a_class_that_is_called_train(tmp_path):
     assert load_splits(arguments, seed=0)[0].features["labels"].names == ["bus", "train"]
 
 
+def test_a_folder_of_one_split_is_that_split(tmp_path):
+    image_folder(tmp_path / "photos" / "train", ant=20, bee=20)
+    train, evaluated = load_splits(DataArguments(train_dir=str(tmp_path / "photos")), seed=0)
+    assert train.features["labels"].names == ["ant", "bee"]
+    assert len(train) + len(evaluated) == 40
+
+
 def test_a_dataset_that_needs_a_script(tmp_path):
     folder = tmp_path / "scripted"
     folder.mkdir()
