@@ -26,12 +26,12 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf.comparison import METHODS, Cell, Method, grid, load_records, run_cells
-from clce_hf.evaluation import few_shot_metrics
-from clce_hf.inference import infer
-from clce_hf.low_shot import low_shot_rows
-from clce_hf.measured_run import train_and_measure
-from clce_hf.paired import paired_difference
+from clce_hf.comparison.grid import METHODS, Cell, Method, grid, load_records, run_cells
+from clce_hf.comparison.run import train_and_measure
+from clce_hf.data.low_shot import low_shot_rows
+from clce_hf.evaluation.inference import infer
+from clce_hf.evaluation.paired import paired_difference
+from clce_hf.evaluation.suite import few_shot_metrics
 
 CE, CLCE = METHODS["ce"], METHODS["clce"]
 SUPCON = Method("CE + SupCon, tau 0.1", METHODS["supcon"].settings)

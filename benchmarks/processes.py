@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import scale_cases
 import weak_scaling
-from launching import launch
+from support import scale_cases
+from support.launching import launch
 
 
 def equality(counts):

@@ -17,9 +17,29 @@ from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
-from clce_hf.agreement import IGNORE_INDEX, count_positives
-from clce_hf.benchmark_result import write_benchmark_result
-from clce_hf.checks import (
+from clce_hf.config import CLCEConfig, add_defaults, training_settings
+from clce_hf.data.sampler import GroupByLabelSampler
+from clce_hf.data.sampler_epoch import SamplerEpoch
+from clce_hf.hub.benchmark_result import write_benchmark_result
+from clce_hf.hub.model_card import Run, loads_with, rewrite_model_card
+from clce_hf.hub.unsaved_token import UnsavedToken
+from clce_hf.loss.clce import label_aware_contrastive_loss
+from clce_hf.loss.distributed import global_contrastive_loss
+from clce_hf.loss.pairs import IGNORE_INDEX, count_positives
+from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.layer_decay import apply_layer_decay
+from clce_hf.models.pretrained import class_names
+from clce_hf.models.projection import (
+    PROJECTION_FILE,
+    attach_projection,
+    load_projection,
+    save_projection,
+    split_projection,
+)
+from clce_hf.models.renamed_weights import load_renamed_weights
+from clce_hf.reports.embedding_map import draw_embedding_map
+from clce_hf.reports.style import can_draw, draw_training_curve
+from clce_hf.training.checks import (
     FROZEN_BACKBONE,
     check_data_parallel,
     check_finite,
@@ -32,30 +52,9 @@ from clce_hf.checks import (
     class_labels,
     training_labels,
 )
-from clce_hf.config import CLCEConfig, add_defaults
-from clce_hf.embedding import EmbeddingCapture, logits_of
-from clce_hf.embedding_map import draw_embedding_map
-from clce_hf.embedding_sample import EmbeddingSample
-from clce_hf.global_batch import global_contrastive_loss
-from clce_hf.labels import class_names
-from clce_hf.layer_decay import apply_layer_decay
-from clce_hf.loss import label_aware_contrastive_loss
-from clce_hf.mini_batches import forward_in_mini_batches, split_inputs
-from clce_hf.model_card import Run, loads_with, rewrite_model_card
-from clce_hf.pictures import can_draw, draw_training_curve
-from clce_hf.projection import (
-    PROJECTION_FILE,
-    attach_projection,
-    load_projection,
-    save_projection,
-    split_projection,
-)
-from clce_hf.renamed_weights import load_renamed_weights
-from clce_hf.running_means import RunningMeans
-from clce_hf.sampler import GroupByLabelSampler
-from clce_hf.sampler_epoch import SamplerEpoch
-from clce_hf.training_settings import training_settings
-from clce_hf.unsaved_token import UnsavedToken
+from clce_hf.training.embedding_sample import EmbeddingSample
+from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
+from clce_hf.training.running_means import RunningMeans
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ It takes the flags of Transformers' run_image_classification.py and those of CLC
 from transformers import HfArgumentParser, set_seed
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf.accuracy import compute_accuracy
-from clce_hf.data import load_splits
-from clce_hf.data_arguments import DataArguments
-from clce_hf.mixing import mix_training
-from clce_hf.pretrained import ModelArguments, load_model
-from clce_hf.transforms import evaluation_rows, training_rows
+from clce_hf.data.data_arguments import DataArguments
+from clce_hf.data.load import load_splits
+from clce_hf.data.mixing import mix_training
+from clce_hf.data.transforms import evaluation_rows, training_rows
+from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.models.pretrained import ModelArguments, load_model
 
 
 def main():

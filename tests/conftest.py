@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import serving
 from PIL import Image
+from support.hub_server import serving
 
 # The Hub that the tests see is one on this machine, and what is kept of it a folder of their own.
 # The client reads these when it is imported, so no import above may bring it.
@@ -32,7 +32,7 @@ def hub():
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """40 training and 20 validation images in four classes, told apart by their brightness."""
-    from tiny import CLASSES
+    from support.tiny import CLASSES
 
     root = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
@@ -49,8 +49,8 @@ def folder(tmp_path_factory):
 def published(hub):
     """A base model with a licence, and photographs as Parquet files, on the Hub."""
     import datasets
-    from pushing import PROCESSOR
-    from tiny import CLASSES, vit
+    from support.pushing import PROCESSOR
+    from support.tiny import CLASSES, vit
 
     base = hub.create("bob/base")
     model = vit()

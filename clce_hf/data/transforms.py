@@ -1,0 +1,91 @@
+"""Pixels for training and for evaluation, as the model's image processor has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from transformers.image_processing_utils import BaseImageProcessor
+
+from clce_hf.data.readable_images import Rows
+
+
+def evaluation_rows(processor: BaseImageProcessor) -> Callable[[Rows], Rows]:
+    """Return a data set transform that does what the processor does at inference.
+
+    The transform maps columns `image` and `labels` to `pixel_values`, float32 of shape
+    (channels, height, width), and `labels`.
+    """
+
+    def transform(rows: Rows) -> Rows:
+        images = [image.convert("RGB") for image in rows["image"]]
+        pixels = processor(images, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": list(pixels), "labels": rows["labels"]}
+
+    return transform
+
+
+def training_rows(
+    processor: BaseImageProcessor, rand_augment: bool = False
+) -> Callable[[Rows], Rows]:
+    """Return a data set transform with random crops and flips, at the processor's size.
+
+    It maps the same columns as `evaluation_rows`. What the processor does beside resizing and
+    cropping is left to it: some reverse the channels, or normalize twice.
+
+    Args:
+        processor: of the model.
+        rand_augment: whether to apply two random operations of magnitude 9 of RandAugment, too
+            (arXiv 1909.13719).
+
+    Raises:
+        ValueError: if the processor does not make images of one size.
+    """
+    steps = [
+        v2.RandomResizedCrop(_output_size(processor), antialias=True),
+        v2.RandomHorizontalFlip(),
+    ]
+    augment = v2.Compose([*steps, v2.RandAugment()] if rand_augment else steps)
+    to_pixels = _without_geometry(processor)
+
+    def transform(rows: Rows) -> Rows:
+        images = [augment(image.convert("RGB")) for image in rows["image"]]
+        return {"pixel_values": to_pixels(images), "labels": rows["labels"]}
+
+    return transform
+
+
+def _output_size(processor: BaseImageProcessor) -> tuple[int, int]:
+    """Height and width of what the processor makes of any image, found by giving it two."""
+    sizes = set()
+    for size in ((96, 64), (64, 64)):
+        pixels = processor(Image.new("RGB", size), return_tensors="pt").get("pixel_values")
+        if pixels is None or pixels.dim() != 4:
+            raise ValueError(f"{type(processor).__name__} does not make images of pixels.")
+        sizes.add(tuple(pixels.shape[-2:]))
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{type(processor).__name__} keeps the proportions of each image, and images of "
+            "different sizes do not fit in a batch: give it a size with height and width, or a "
+            "crop_size."
+        )
+    return sizes.pop()
+
+
+def _without_geometry(processor: BaseImageProcessor) -> Callable[[list[Any]], list[torch.Tensor]]:
+    """Return what the processor does to images that have its output size already."""
+    described = getattr(processor, "data_config", None)  # timm's, which cannot leave steps out
+    if described is not None:
+        steps = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(described["mean"]), list(described["std"])),
+            ]
+        )
+        return lambda images: [steps(image) for image in images]
+    switches: dict[str, Any] = {
+        name: False for name in ("do_resize", "do_center_crop") if hasattr(processor, name)
+    }
+    return lambda images: list(processor(images, return_tensors="pt", **switches)["pixel_values"])

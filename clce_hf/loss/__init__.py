@@ -1,0 +1,5 @@
+"""The tensor functions of CLCE: the fused loss, its contrastive term and how labels make pairs.
+
+They take tensors and return tensors, in one process or over all of them, and import torch alone.
+Models, data sets and trainers live in other rooms.
+"""

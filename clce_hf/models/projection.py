@@ -1,0 +1,113 @@
+"""A projection head between the pooled embeddings and the contrastive term."""
+
+import os
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from clce_hf.models.capture import PROJECTION_NAME
+
+PROJECTION_FILE = "projection_head.safetensors"
+
+
+class ProjectionHead(nn.Module):
+    """Linear, ReLU, Linear, with a hidden layer as wide as its input (SupCon, arXiv 2004.11362).
+
+    It computes in the dtype of its own weights, whatever enters it.
+
+    Args:
+        embedding_dim: length of the pooled embeddings.
+        projection_dim: length of the vectors that are contrasted.
+        seed: of the initial weights, which leave the global generator where it was.
+    """
+
+    def __init__(self, embedding_dim: int, projection_dim: int, seed: int = 0) -> None:
+        super().__init__()
+        self.sizes = (embedding_dim, projection_dim)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.hidden = nn.Linear(embedding_dim, embedding_dim)
+            self.output = nn.Linear(embedding_dim, projection_dim)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map embeddings (n, embedding_dim) to (n, projection_dim)."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.output(self.hidden(embeddings.to(self.hidden.weight.dtype)).relu())
+
+
+def attach_projection(
+    model: nn.Module, layer: nn.Module, projection_dim: int, seed: int
+) -> ProjectionHead:
+    """Make a head for what enters the layer a child of the model, and return it.
+
+    One of that size that is there already, from an earlier stage of training, is kept. It is a
+    child for the optimizer, the device and DDP to see it; the model's own `save_pretrained` leaves
+    it out.
+
+    Raises:
+        ValueError: if the layer does not tell the size of its input.
+    """
+    size = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
+    if size is None:
+        raise ValueError(
+            "projection_dim needs the size of the embeddings, which "
+            f"{type(layer).__name__} does not tell: name a linear layer with embedding_module, or "
+            "leave projection_dim out."
+        )
+    present = getattr(model, PROJECTION_NAME, None)
+    if isinstance(present, ProjectionHead) and present.sizes == (size, projection_dim):
+        return present
+    head = ProjectionHead(size, projection_dim, seed).to(next(layer.parameters()).device)
+    setattr(model, PROJECTION_NAME, head)
+    names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}
+    ignored = {*(getattr(model, "_keys_to_ignore_on_save", None) or ()), *names}
+    object.__setattr__(model, "_keys_to_ignore_on_save", ignored)
+    return head
+
+
+def split_projection(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a model's weights less those of its projection head, and those of the head."""
+    prefix = f"{PROJECTION_NAME}."
+    of_head = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {k: v for k, v in weights.items() if not k.startswith(prefix)}, of_head
+
+
+def save_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:
+    """Write a head's weights into a safetensors file of their own."""
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    safetensors.torch.save_file(contiguous, Path(folder) / PROJECTION_FILE)
+
+
+def load_projection(head: nn.Module | None, folder: str | os.PathLike[str]) -> None:
+    """Read the head's weights from a checkpoint.
+
+    Raises:
+        ValueError: if the checkpoint has a head and the run none, or the other way round, or if
+            the sizes differ.
+    """
+    file = Path(folder) / PROJECTION_FILE
+    if head is None:
+        if file.exists():
+            raise ValueError(
+                f"The checkpoint {Path(folder).name} was trained with a projection head "
+                f"({PROJECTION_FILE}), but projection_dim is None: set the projection_dim that it "
+                "was trained with."
+            )
+        return
+    if not file.exists():
+        raise ValueError(
+            f"The checkpoint {Path(folder).name} has no {PROJECTION_FILE}, but projection_dim is "
+            "set: leave projection_dim out, or start a new run."
+        )
+    weights = safetensors.torch.load_file(file)
+    expected = {name: tuple(weight.shape) for name, weight in head.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if found != expected:
+        raise ValueError(
+            f"{PROJECTION_FILE} of {Path(folder).name} does not fit this run's projection head: it "
+            f"holds {found}, the run needs {expected}. Set the projection_dim that it was trained "
+            "with."
+        )
+    head.load_state_dict(weights)

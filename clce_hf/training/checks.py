@@ -1,0 +1,180 @@
+"""Refuse what CLCE cannot train, before training where possible, naming the field and the fix."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers.trainer_utils import has_length
+
+from clce_hf.data.labels import read_labels
+from clce_hf.loss.pairs import class_probabilities
+
+FROZEN_BACKBONE = (
+    "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
+    "nothing. Set projection_dim to train a head on them, unfreeze the backbone, or set "
+    "contrastive_weight=0."
+)
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise `ValueError` unless the model is set up for one of several classes an image."""
+    config = getattr(model, "config", None)
+    problem_type = getattr(config, "problem_type", None)
+    if problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"The model's problem_type is {problem_type!r}, but CLCE contrasts classes and needs "
+            "one class an image: set problem_type='single_label_classification', or use "
+            "transformers.Trainer."
+        )
+    num_labels = getattr(config, "num_labels", 2)
+    if num_labels < 2:
+        raise ValueError(
+            f"The model has num_labels={num_labels}, but CLCE needs at least two classes: load it "
+            "with from_pretrained(..., num_labels=...)."
+        )
+
+
+def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
+    """Raise `ValueError` if nothing but the classification layer is trained."""
+    in_layer = set(layer.parameters())
+    if not any(p.requires_grad and p not in in_layer for p in model.parameters()):
+        raise ValueError(FROZEN_BACKBONE)
+
+
+def check_has_negatives(samples_per_class: int | None, contrasted: int) -> None:
+    """Raise `ValueError` where one group fills the batch that is contrasted, of one class then."""
+    if samples_per_class is not None and samples_per_class >= contrasted:
+        raise ValueError(
+            f"samples_per_class={samples_per_class} fills the batch of {contrasted} with images of "
+            "one class, which leaves none to contrast them with: raise "
+            f"per_device_train_batch_size, to {8 * samples_per_class} for example, or lower "
+            "samples_per_class."
+        )
+
+
+def check_one_device(num_gpus: int) -> None:
+    """Raise `ValueError` for a process of several GPUs, which `nn.DataParallel` would split."""
+    if num_gpus > 1:
+        raise ValueError(
+            "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
+            "GPUs: start the script with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one "
+            "GPU."
+        )
+
+
+def check_processes_joined(num_processes: int) -> None:
+    """Raise `ValueError` where a launcher started more processes than have found each other."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if "LOCAL_RANK" in os.environ and launched > num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but each of them trains alone: on CPUs, "
+            "set use_cpu=True (--use_cpu), so that Accelerate joins them; else check that every "
+            "process sees a GPU."
+        )
+
+
+def check_data_parallel(model_parallel_size: int) -> None:
+    """Raise `ValueError` where several processes share the work on one image."""
+    if model_parallel_size > 1:
+        raise ValueError(
+            "CLCETrainer gives every process images of its own: set the tensor, context and "
+            "sequence parallel sizes of parallelism_config to 1, and shard with FSDP instead."
+        )
+
+
+def check_forwards_in_mini_batches(
+    model: nn.Module, is_deepspeed: bool, is_ragged_fsdp: bool
+) -> None:
+    """Raise `ValueError` where mini-batches would not make the gradient of the whole batch."""
+    names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if names:
+        raise ValueError(
+            f"cached_mini_batch_size does not fit {type(model).__name__}: its batch normalization "
+            f"({names[0]} and {len(names) - 1} more) would normalize over each mini-batch instead "
+            "of the batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
+            "without changing the result."
+        )
+    if is_deepspeed:
+        raise ValueError(
+            "cached_mini_batch_size does not run under DeepSpeed, which reduces gradients in every "
+            "backward pass: use DistributedDataParallel or FSDP, or leave out "
+            "cached_mini_batch_size."
+        )
+    if is_ragged_fsdp:
+        raise ValueError(
+            "cached_mini_batch_size needs batches of one size on all processes under FSDP, which "
+            "gathers weights in every forward pass: leave even_batches of accelerator_config at "
+            "True."
+        )
+
+
+def training_labels(
+    dataset: Any, samples_per_class: int | None, label_names: Sequence[str]
+) -> Tensor | None:
+    """Return the labels of the training data, shape (n,), or None where they cannot be read.
+
+    Raises:
+        ValueError: if they are of fewer than two classes, or if `samples_per_class` is set and they
+            cannot be read.
+    """
+    labels = read_labels(dataset, label_names) if has_length(dataset) else None
+    if labels is not None and len(labels.unique()) < 2:
+        raise ValueError(
+            "The training data has fewer than two classes: there is nothing to contrast."
+        )
+    if labels is None and samples_per_class is not None:
+        if not has_length(dataset):
+            raise ValueError(
+                "samples_per_class needs a data set with a length and readable labels, got an "
+                f"{type(dataset).__name__}: leave samples_per_class out."
+            )
+        raise ValueError(
+            "samples_per_class found no labels in the training data: looked for a column or "
+            f"attribute named 'targets', 'labels', 'label', 'label_ids' or {list(label_names)}. "
+            "Name it in label_names, or give the data set a `targets` attribute."
+        )
+    return labels
+
+
+def class_labels(labels: Tensor, logits: Tensor, may_be_soft: bool) -> Tensor:
+    """Return int64 class ids, shape (n,), or class probabilities, shape (n, classes).
+
+    Args:
+        labels: integers, shape (n,) or (n, 1), or floating point, shape (n, classes).
+        logits: shape (n, classes).
+        may_be_soft: whether floating point will do.
+
+    Raises:
+        ValueError: if there is not one label for each row of the logits, if they are soft where
+            they may not be, or if they are no probabilities.
+    """
+    is_soft = labels.is_floating_point()
+    if labels.shape != logits.shape if is_soft else labels.numel() != len(logits):
+        raise ValueError(
+            "labels must be one integer class id an image, or its class probabilities, got "
+            f"{labels.dtype} of shape {tuple(labels.shape)} for logits of shape "
+            f"{tuple(logits.shape)}: CLCE contrasts classes, so multi-label and regression targets "
+            "do not fit it."
+        )
+    if not is_soft:
+        return labels.view(-1).long()
+    if not may_be_soft:
+        raise ValueError(
+            "labels must be one integer class id an image in evaluation, got class probabilities: "
+            "have the data collator mix the images of training alone, as "
+            "clce_hf.data.mixing.MixingCollator does."
+        )
+    return class_probabilities(labels, logits)
+
+
+def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
+    """Raise `FloatingPointError` naming the step and the terms if the loss is not finite."""
+    if not torch.isfinite(loss):
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"The loss is not finite at step {step}: {values}. Lower learning_rate or set "
+            "max_grad_norm; check the images for NaN."
+        )

@@ -1,0 +1,183 @@
+"""A checkpoint measured, through the command line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from support.launching import launch
+from support.tiny import CLASSES, vit
+from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+from clce_hf.cli.main import main
+from clce_hf.data.data_arguments import LabelledImagesArguments
+from clce_hf.data.load import load_labelled_images
+from clce_hf.data.transforms import evaluation_rows
+from clce_hf.evaluation.embeddings import silhouette
+from clce_hf.evaluation.fewshot import few_shot_accuracy
+from clce_hf.evaluation.inference import infer
+from clce_hf.evaluation.suite import embedding_metrics
+
+PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16})
+NAMES = {
+    "id2label": dict(enumerate(CLASSES)),
+    "label2id": {name: i for i, name in enumerate(CLASSES)},
+}
+FEW = ["--n_way", "2", "--num_queries", "2", "--k_shots", "1,3", "--num_episodes", "50"]
+
+
+def save(model, folder):
+    model.save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return str(folder)
+
+
+def evaluate(checkpoint, output, *flags):
+    main(
+        ["evaluate", "--model_name_or_path", checkpoint, "--output_dir", str(output), *FEW, *flags]
+    )
+    return json.loads((output / "evaluation.json").read_text())
+
+
+def by_hand(model, images):
+    rows = images.with_transform(evaluation_rows(PROCESSOR))
+    pixels = torch.stack([row["pixel_values"] for row in rows])
+    with torch.no_grad():
+        outputs = model.eval()(pixels, output_hidden_states=True)
+    embeddings = model.vit.layernorm(outputs.hidden_states[-1])[:, 0]
+    return outputs.logits, embeddings.detach(), torch.tensor(images["labels"])
+
+
+def test_a_checkpoint_is_measured(folder, tmp_path, capsys):
+    model = vit(**NAMES)
+    checkpoint = save(model, tmp_path / "checkpoint")
+    data = ["--data_dir", str(folder / "validation")]
+    found = evaluate(checkpoint, tmp_path / "out", *data, "--batch_size", "7")
+    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
+    logits, embeddings, labels = by_hand(model, images)
+    metrics = found["metrics"]
+    assert found["left_out"] == []
+    assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert metrics["silhouette"] == pytest.approx(silhouette(embeddings, labels), abs=1e-5)
+    expected = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert metrics["negative_log_likelihood"] == pytest.approx(expected, rel=1e-5)
+    few = few_shot_accuracy(
+        embeddings, labels, n_way=2, k_shot=3, num_queries=2, num_episodes=50, seed=42
+    )
+    assert metrics["2_way_3_shot_centroid"] == pytest.approx(few.mean, abs=1e-6)
+    assert metrics["2_way_3_shot_centroid_interval"] == pytest.approx(few.interval, abs=1e-6)
+    printed = capsys.readouterr().out
+    assert f"{metrics['accuracy']:.4f}" in printed and "2 way 3 shot centroid" in printed
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert f"{metrics['accuracy']:.4f}" in report and "dog" in report
+
+
+def test_classes_are_known_by_name(folder, tmp_path):
+    # The folder lacks the first class, so it numbers the others from 0.
+    shutil.copytree(folder / "validation", tmp_path / "some")
+    shutil.rmtree(tmp_path / "some" / "ant")
+    model = vit(**NAMES)
+    checkpoint = save(model, tmp_path / "checkpoint")
+    flags = ["--data_dir", str(tmp_path / "some"), "--report", "false"]
+    found = evaluate(checkpoint, tmp_path / "out", *flags)
+    images = load_labelled_images(LabelledImagesArguments(data_dir=str(tmp_path / "some")))
+    logits, _, labels = by_hand(model, images)
+    accuracy = (logits.argmax(1) == labels + 1).float().mean().item()
+    assert found["metrics"]["accuracy"] == pytest.approx(accuracy)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_classes_that_the_model_does_not_know_make_episodes(folder, tmp_path):
+    checkpoint = save(vit(num_labels=7), tmp_path / "checkpoint")
+    found = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
+    assert found["left_out"] == [
+        "accuracy: the images have classes that the model does not know: ant, bee, cat, dog; it "
+        "knows LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4, LABEL_5, LABEL_6"
+    ]
+    assert "accuracy" not in found["metrics"] and "2_way_1_shot_logistic" in found["metrics"]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_model_without_a_head_has_embeddings(folder, tmp_path, capsys):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ViTConfig(image_size=16, patch_size=8, intermediate_size=48, **sizes, **NAMES)
+    checkpoint = save(ViTModel(config), tmp_path / "checkpoint")
+    found = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
+    assert found["left_out"] == ["accuracy: the checkpoint has no classification layer"]
+    assert "accuracy" not in found["metrics"] and "iso_score" in found["metrics"]
+    assert "has no classification layer" in capsys.readouterr().out
+
+
+def test_what_there_are_too_few_images_for_is_left_out(folder, tmp_path):
+    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+    data = ["--data_dir", str(folder / "validation")]
+    flags = ["--k_shots", "1,20", "--report", "false"]
+    found = evaluate(checkpoint, tmp_path / "out", *data, *flags)
+    (reason,) = found["left_out"]
+    assert reason.startswith("few-shot: 2-way 20-shot episodes with 2 queries need 2 classes")
+    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
+    assert "2_way_1_shot_centroid" in found["metrics"]
+    found = evaluate(checkpoint, tmp_path / "out", *data, "--n_way", "5", "--report", "false")
+    assert len(found["left_out"]) == 2
+    reason = found["left_out"][0]
+    assert reason.startswith("few-shot: 5-way 1-shot episodes with 2 queries need 5 classes")
+    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
+
+
+def test_neighbours_of_small_classes_are_not_outvoted():
+    # Six images of each of two classes that lie far apart: twenty neighbours would be all others.
+    embeddings = torch.eye(2).repeat_interleave(6, dim=0) + 0.01 * torch.rand(12, 2)
+    labels = torch.arange(2).repeat_interleave(6)
+    assert embedding_metrics(embeddings, labels)["knn_accuracy"] == 1.0
+
+
+def test_digits_need_no_data(tmp_path):
+    main(["train", "--output_dir", str(tmp_path / "run"), "--max_steps", "30", "--use_cpu"])
+    trained = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    found = evaluate(str(tmp_path / "run"), tmp_path / "out")
+    assert found["metrics"]["accuracy"] == pytest.approx(trained["eval_accuracy"])
+    assert found["metrics"]["negative_log_likelihood"] == pytest.approx(
+        trained["eval_loss"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model_name_or_path", "no/such-model"], "'no/such-model' could not be loaded"),
+        (["--data_dir", "nowhere"], "There is no folder 'nowhere'"),
+        (["--dataset_name", "bob/none"], "'bob/none' could not be loaded"),
+        (["--k_shots", "1;5"], "--k_shots 1;5: numbers, separated by commas"),
+        (["--split", "test"], "split is one of dataset_name or benchmark"),
+        (["--data_dir", "a", "--dataset_name", "b"], "one of dataset_name, benchmark and data_dir"),
+    ],
+)
+def test_bad_evaluations_are_refused(hub, tmp_path, capsys, flags, message):
+    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+    with pytest.raises(SystemExit) as refused:
+        evaluate(checkpoint, tmp_path / "out", *flags)
+    assert message in str(refused.value) + capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_share_the_images(folder, tmp_path):
+    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+    data = ["--data_dir", str(folder / "validation")]
+    alone = evaluate(checkpoint, tmp_path / "alone", *data, "--batch_size", "3")
+    flags = ["--model_name_or_path", checkpoint, *data, *FEW, "--batch_size", "3"]
+    done = launch("-m", "clce_hf", "evaluate", *flags, "--output_dir", str(tmp_path / "two"))
+    assert done.stdout.count("What was measured") == 1
+    together = json.loads((tmp_path / "two" / "evaluation.json").read_text())
+    assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-5)
+
+
+def test_embeddings_come_in_the_order_of_the_images(folder):
+    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
+    model = vit(**NAMES)
+    found = infer(model, images.with_transform(evaluation_rows(PROCESSOR)), batch_size=3)
+    logits, embeddings, labels = by_hand(model, images)
+    torch.testing.assert_close(found.logits, logits)
+    torch.testing.assert_close(found.embeddings, embeddings)
+    assert torch.equal(found.labels, labels)
+    assert not model.classifier._forward_hooks

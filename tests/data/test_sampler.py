@@ -1,0 +1,238 @@
+import math
+import time
+from collections import Counter
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from accelerate.data_loader import prepare_data_loader
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from support.tiny import Images, config, vit
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+
+from clce_hf import CLCETrainer, GroupByLabelSampler
+from clce_hf.data.labels import read_labels
+
+
+def assert_contract(labels, order, samples_per_class, batch_size):
+    """The contract of the sampler, checked on the order of one epoch."""
+    labels = torch.as_tensor(labels)
+    groups = torch.tensor(order).view(-1, samples_per_class)
+    classes = labels[groups]
+    assert (classes == classes[:, :1]).all(), "a group mixes classes"
+    sizes = Counter(labels.tolist())
+    times = Counter(order)
+    assert times.keys() == set(range(len(labels))), "an image is missing"
+    for label, size in sizes.items():
+        surplus = sum(times[i] - 1 for i in range(len(labels)) if labels[i] == label)
+        assert surplus == -size % samples_per_class, "more is repeated than the last group lacks"
+    for group, label in zip(groups.tolist(), classes[:, 0].tolist(), strict=True):
+        if sizes[label] >= samples_per_class:
+            assert len(set(group)) == samples_per_class, "a group repeats an image"
+    whole = Counter(classes[:, 0].tolist())
+    left, total = Counter(whole), whole.total()
+    per_batch = batch_size // samples_per_class
+    for batch in classes[:, 0].split(per_batch):
+        drawn = Counter(batch.tolist())
+        most = {label: math.ceil(per_batch * count / total) for label, count in whole.items()}
+        if any(drawn[label] < min(left[label], most[label]) for label in left):
+            assert all(drawn[label] <= most[label] for label in left), "more than its share"
+        left -= drawn
+
+
+@pytest.mark.filterwarnings("ignore:.*have fewer than samples_per_class")
+@settings(deadline=None, max_examples=80)
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=2, max_size=60).filter(lambda y: len(set(y)) > 1),
+    samples_per_class=st.integers(2, 5),
+    groups=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+    epoch=st.integers(0, 100),
+)
+def test_every_order_keeps_the_contract(labels, samples_per_class, groups, seed, epoch):
+    batch_size = groups * samples_per_class
+    sampler = GroupByLabelSampler(torch.tensor(labels), samples_per_class, batch_size, seed)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    assert_contract(labels, order, samples_per_class, batch_size)
+    again = GroupByLabelSampler(torch.tensor(labels), samples_per_class, batch_size, seed)
+    again.set_epoch(epoch)
+    assert list(again) == order
+
+
+def test_seed_and_epoch_decide_the_order():
+    labels = torch.arange(64) % 8
+    orders = set()
+    for seed in range(4):
+        for epoch in range(4):
+            sampler = GroupByLabelSampler(labels, 4, 8, seed)
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler))
+    assert len(orders) == 16
+    state = torch.get_rng_state()
+    list(GroupByLabelSampler(labels, 4, 8))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("batch_size", [8, 40, 200])
+def test_class_frequencies_hold_throughout_the_epoch(batch_size):
+    sizes = torch.tensor([700, 300, 120, 60, 20])
+    labels = torch.arange(5).repeat_interleave(sizes)
+    orders = [list(GroupByLabelSampler(labels, 4, batch_size, seed)) for seed in range(60)]
+    for part in labels[torch.tensor(orders)].chunk(6, dim=1):
+        shares = part.flatten().bincount() / part.numel()
+        torch.testing.assert_close(shares, sizes / sizes.sum(), atol=0.02, rtol=0)
+
+
+def test_groups_of_a_batch_are_of_different_classes_where_none_is_too_large():
+    labels = torch.arange(7).repeat(40)
+    for seed in range(20):
+        order = torch.tensor(list(GroupByLabelSampler(labels, 4, 20, seed)))
+        left = torch.full((7,), 10)
+        for classes in labels[order[::4]].split(5):
+            drawn = classes.bincount(minlength=7)
+            assert drawn.max() == 1 or (left > 0).sum() < len(classes)
+            left -= drawn
+
+
+def test_a_class_smaller_than_a_group_repeats_and_is_said():
+    with pytest.warns(UserWarning, match="1 of 2 classes have fewer than samples_per_class=4"):
+        sampler = GroupByLabelSampler(torch.tensor([0] * 8 + [1] * 3), 4, 8)
+    assert Counter(list(sampler))[8] + Counter(list(sampler))[9] + Counter(list(sampler))[10] == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*have fewer than samples_per_class")
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("size", [64, 75])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_every_batch_of_every_rank_is_made_of_whole_groups(ranks, size, drop_last):
+    labels = torch.randint(6, (size,), generator=torch.Generator().manual_seed(0))
+    seen: Counter = Counter()
+    for rank in range(ranks):
+        loader = prepare_data_loader(
+            DataLoader(
+                TensorDataset(torch.arange(size)),
+                batch_size=8,
+                sampler=GroupByLabelSampler(labels, 4, 8, seed=3),
+                drop_last=drop_last,
+            ),
+            num_processes=ranks,
+            process_index=rank,
+            put_on_device=False,
+        )
+        for epoch in range(2):
+            loader.set_epoch(epoch)
+            batches = [batch[0] for batch in loader]
+            assert batches
+            for batch in batches:
+                groups = labels[batch].view(-1, 4)
+                assert (groups == groups[:, :1]).all()
+            if epoch == 1:
+                seen.update(torch.cat(batches).tolist())
+    order = GroupByLabelSampler(labels, 4, 8, seed=3)
+    order.set_epoch(1)
+    if drop_last:
+        assert seen.keys() <= set(order)
+    else:
+        assert seen.keys() == set(range(size))
+        assert not Counter(order) - seen
+
+
+def folder_of_images(root, labels):
+    for i, label in enumerate(labels):
+        (root / str(label)).mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.full((16, 16, 3), 7 * i, np.uint8)).save(root / str(label) / f"{i}.png")
+
+
+def explode(*args):
+    raise AssertionError("an image was decoded to read its label")
+
+
+def test_labels_of_a_dataset_with_a_transform_are_read_without_running_it():
+    labels = [3, 1, 1, 0, 3, 2]
+    dataset = datasets.Dataset.from_dict(
+        {"image": [b"not an image"] * 6, "label": labels},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcd"))}
+        ),
+    )
+    dataset.set_transform(explode)
+    assert read_labels(dataset).tolist() == labels
+    shuffled = dataset.shuffle(seed=1).select([4, 2, 0])
+    shuffled.set_transform(explode)
+    expected = shuffled.with_format(None).remove_columns("image")["label"]
+    assert read_labels(shuffled).tolist() == list(expected)
+    assert read_labels(dataset.rename_column("label", "species"), ["species"]).tolist() == labels
+    assert read_labels(dataset.remove_columns("label")) is None
+
+
+def test_labels_of_torch_datasets(tmp_path):
+    folder_of_images(tmp_path, [0, 1, 1, 2])
+    folder = ImageFolder(str(tmp_path), loader=explode)
+    assert read_labels(folder).tolist() == [0, 1, 1, 2]
+    assert read_labels(Subset(folder, [3, 0])).tolist() == [2, 0]
+    assert read_labels(ConcatDataset([folder, Subset(folder, [1])])).tolist() == [0, 1, 1, 2, 1]
+    assert read_labels(Images(4)).tolist() == Images(4).targets
+    assert read_labels([{"labels": 1}]) is None
+    assert read_labels(ConcatDataset([folder, [{"labels": 1}]])) is None
+
+
+@pytest.mark.parametrize(
+    "values", [["cat", "dog"], [[0, 1], [1, 1]], [0.0, 1.0], [True, False], [0, None]]
+)
+def test_labels_that_are_no_class_ids_are_named(values):
+    dataset = datasets.Dataset.from_dict({"label": values})
+    with pytest.raises(ValueError, match=r"labels in 'label'.*integer class id"):
+        read_labels(dataset)
+
+
+def test_a_million_labels_are_read_in_a_second():
+    labels = np.random.default_rng(0).integers(0, 1000, 1_000_000)
+    dataset = datasets.Dataset.from_dict({"image": np.zeros(1_000_000, np.uint8), "label": labels})
+    dataset = dataset.shuffle(seed=0)
+    dataset.set_transform(explode)
+    start = time.perf_counter()
+    read = read_labels(dataset)
+    assert time.perf_counter() - start < 1.0
+    assert len(read) == 1_000_000
+    assert read.sum() == labels.sum()
+
+
+def test_the_trainer_groups_every_kind_of_dataset(tmp_path):
+    labels = [0, 1, 2, 3] * 8
+    folder_of_images(tmp_path / "images", labels)
+    to_pixels = {"transform": lambda image: torch.tensor(np.array(image)).permute(2, 0, 1) / 255.0}
+    image_folder = ImageFolder(str(tmp_path / "images"), **to_pixels)
+    hf_dataset = datasets.Dataset.from_dict({"x": list(range(32)), "label": labels})
+    hf_dataset.set_transform(
+        lambda rows: {
+            "pixel_values": [torch.full((3, 16, 16), float(x)) for x in rows["x"]],
+            "labels": rows["label"],
+        }
+    )
+
+    def collate(rows):
+        if isinstance(rows[0], tuple):
+            rows = [{"pixel_values": image, "labels": label} for image, label in rows]
+        return {
+            "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
+            "labels": torch.tensor([row["labels"] for row in rows]),
+        }
+
+    for dataset in (image_folder, hf_dataset, Images(32)):
+        trainer = CLCETrainer(
+            vit(),
+            config(tmp_path, samples_per_class=2, remove_unused_columns=False),
+            train_dataset=dataset,
+            data_collator=collate,
+        )
+        for batch in trainer.get_train_dataloader():
+            pairs = batch["labels"].view(-1, 2)
+            assert (pairs[:, 0] == pairs[:, 1]).all()
+            assert len(pairs[:, 0].unique()) == 4
+        trainer.train()

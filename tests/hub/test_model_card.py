@@ -1,0 +1,241 @@
+"""The model card: its metadata, what it tells, and what it keeps to itself."""
+
+import getpass
+import math
+import socket
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from support.beside_stock import Stream
+from support.pushing import (
+    NAMES,
+    PROCESSOR,
+    TOKEN,
+    make_trainer,
+    repository,
+    run_without_the_package,
+)
+from support.tiny import CLASSES, Images, vit
+from torch import nn
+from transformers import AutoModelForImageClassification
+
+from clce_hf.hub.results import measured
+
+
+def card_of(folder):
+    return ModelCard.load(folder / "README.md")
+
+
+def test_the_card_holds_nothing_of_the_machine(hub, tmp_path):
+    base = tmp_path / "base"
+    vit(**NAMES).save_pretrained(base)
+    trainer = make_trainer(
+        tmp_path / "run", lambda **_: AutoModelForImageClassification.from_pretrained(base)
+    )
+    trainer.train()
+    base.rename(tmp_path / "moved")  # a name that is no folder any more is no model on the Hub
+    trainer.push_to_hub(dataset_tags=str(tmp_path / "images"))
+    pushed = repository(hub).files
+    card = pushed["README.md"].decode()
+    for secret in (TOKEN, str(tmp_path), str(Path.home()), getpass.getuser(), socket.gethostname()):
+        assert secret not in card.replace("generated_from_trainer", "")
+    assert "base_model" not in card
+    for name, content in pushed.items():
+        assert TOKEN.encode() not in content, name
+    arguments = torch.load(tmp_path / "run" / "training_args.bin", weights_only=False)
+    assert arguments.hub_token is None and arguments.hub_model_id == "ann/photos"
+
+
+def test_a_card_of_cross_entropy_alone_does_not_speak_of_clce(tmp_path):
+    trainer = make_trainer(tmp_path, contrastive_weight=0.0)
+    trainer.train()
+    trainer.create_model_card()
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "clce" not in card.data.tags
+    assert "| loss | cross-entropy |" in card.text and "temperature" not in card.text
+    assert not (tmp_path / "embeddings.png").exists()
+
+
+def test_the_card_takes_the_arguments_of_trainer(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.create_model_card(
+        license="mit", tags="birds", finetuned_from="bob/base", dataset_tags="bob/birds"
+    )
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.base_model, data.datasets) == ("mit", "bob/base", ["bob/birds"])
+    assert "birds" in data.tags and data.eval_results is None
+
+
+@pytest.mark.parametrize("best_step", [None, 2])
+def test_the_card_reports_the_model_that_is_kept(best_step):
+    history = [
+        {"loss": 1.0, "step": 2, "epoch": 1},
+        {"eval_loss": 0.5, "eval_accuracy": 0.8, "eval_runtime": 1.0, "step": 2, "epoch": 1},
+        {"eval_loss": 0.7, "eval_accuracy": 0.7, "step": 4, "epoch": 2},
+        {"train_runtime": 3.0, "step": 4, "epoch": 2},
+    ]
+    kept = {"loss": 0.7, "accuracy": 0.7} if best_step is None else {"loss": 0.5, "accuracy": 0.8}
+    assert measured(history, best_step) == kept
+    after = {"eval_loss": 0.4, "eval_x": math.nan, "eval_samples_per_second": 9.0, "step": 4}
+    assert measured([*history, after], best_step) == {"loss": 0.4}
+    assert measured([], best_step) == {}
+
+
+def test_what_is_no_number_is_left_out_of_the_card_and_no_name_is(tmp_path):
+    values = {"top_5": 0.75, "errors": 3, "matrix": [[1, 2], [3, 4]], "note": "x", "none": None}
+    trainer = make_trainer(tmp_path)
+    trainer.compute_metrics = lambda _: {**values, "half": np.float32(0.5)}
+    trainer.train()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    results = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    numbers = {"top_5": 0.75, "errors": 3, "half": 0.5}
+    assert {name: results[name] for name in numbers} == numbers
+    assert results.keys() - numbers == {"loss", "contrastive_loss"}
+    assert card.data.metrics == list(numbers)
+    assert "| errors | 3 |" in card.text and "| top_5 | 0.7500 |" in card.text
+
+
+def test_each_result_names_the_data_set_that_it_was_measured_on(published, tmp_path):
+    splits = datasets.load_dataset("bob/animals", cache_dir=str(tmp_path / "cache"))
+    pixels = torch.zeros(3, 16, 16)
+    splits = splits.map(lambda row: {"pixel_values": pixels, "labels": row["label"]})
+    trainer = make_trainer(tmp_path)
+    trainer.train_dataset = splits["train"].with_format("torch")
+    trainer.eval_dataset = {"noise": Images(8), "seen": splits["train"].with_format("torch")}
+    trainer.train()
+    trainer.create_model_card()
+    results = {result.metric_name: result for result in card_of(tmp_path).data.eval_results}
+    assert (results["noise_loss"].dataset_type, results["noise_loss"].dataset_split) == (
+        *("Images", None),
+    )
+    assert results["seen_loss"].dataset_type == "bob/animals"
+    trainer.evaluate(splits["test"].with_format("torch"))
+    trainer.create_model_card()
+    results = {result.metric_name: result for result in card_of(tmp_path).data.eval_results}
+    assert results.keys() == {"loss", "contrastive_loss"}
+    assert (results["loss"].dataset_type, results["loss"].dataset_split) == ("bob/animals", "test")
+
+
+def test_a_model_that_was_only_evaluated_has_a_card(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.evaluate(Stream(16))
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert card.data.eval_results[0].dataset_type == "Stream"
+    assert "| 0 | 0 |" in card.text
+
+
+class Own(nn.Module):
+    """A classifier that is no model of Transformers."""
+
+    def __init__(self, **names):
+        super().__init__()
+        self.config = None
+        self.body = nn.Linear(3 * 16 * 16, 8)
+        self.head = nn.Linear(8, len(CLASSES))
+
+    def forward(self, pixel_values, labels=None):
+        return {"logits": self.head(self.body(pixel_values.flatten(1)))}
+
+
+def test_a_module_of_ones_own_has_a_card(tmp_path):
+    trainer = make_trainer(tmp_path, Own)
+    trainer.train()
+    trainer.create_model_card()
+    text = card_of(tmp_path).text
+    assert "for the class that it was trained with" in text and "pipeline" not in text
+    assert (tmp_path / "embeddings.png").exists()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # by PEFT
+def test_the_card_of_an_adapter_tells_how_to_load_it(hub, tmp_path):
+    base = hub.create("bob/base")
+    vit(num_labels=9).save_pretrained(tmp_path / "base")
+    files = (tmp_path / "base").iterdir()
+    base.files.update({file.name: file.read_bytes() for file in files})
+
+    def build(**names):
+        model = AutoModelForImageClassification.from_pretrained(
+            "bob/base", ignore_mismatched_sizes=True, **names
+        )
+        lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"])
+        return get_peft_model(model, lora)
+
+    trainer = make_trainer(
+        tmp_path / "run", build, label_names=["labels"], projection_dim=8, learning_rate=0.05
+    )
+    trainer.train()
+    trainer.push_to_hub()
+    pushed = repository(hub).files
+    card = ModelCard(pushed["README.md"].decode())
+    assert (card.data.library_name, card.data.base_model) == ("peft", "bob/base")
+    assert "It loads with Transformers and PEFT" in card.text
+    assert {"adapter_model.safetensors", "projection_head.safetensors"} <= pushed.keys()
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8))
+    image.save(tmp_path / "image.jpg")
+    pixels = PROCESSOR(Image.open(tmp_path / "image.jpg"), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        scores = trainer.model.eval()(pixels).logits[0].softmax(0)
+    snippet = card.text.split("```python\n")[1].split("```")[0]
+    printed, _ = run_without_the_package(snippet, cwd=tmp_path)
+    assert eval(printed)[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
+
+
+def test_the_card_tells_the_batch_size_that_was_found(tmp_path):
+    trainer = make_trainer(tmp_path, auto_find_batch_size=True, per_device_train_batch_size=5)
+    forward = trainer.model.forward
+
+    def out_of_memory(pixel_values, **named):
+        if len(pixel_values) > 4 and trainer.model.training:
+            raise RuntimeError("CUDA out of memory.")
+        return forward(pixel_values, **named)
+
+    trainer.model.forward = out_of_memory
+    trainer.train()
+    trainer.create_model_card()
+    text = card_of(tmp_path).text
+    assert "| images contrasted together | 4 |" in text
+    assert "| 4 (4 per device, 1 process, 1 accumulated) |" in text
+
+
+TASKS = b"name: Animals\ntasks:\n- id: animals_test\n  config: default\n  split: test\n"
+
+
+@pytest.mark.parametrize("held_out", ["whole", "part", "no benchmark", "other split", "no answer"])
+def test_a_result_for_a_benchmark(published, tmp_path, held_out):
+    animals = published.repositories["dataset", "bob/animals"]
+    if held_out != "no benchmark":
+        animals.files["eval.yaml"] = TASKS
+    splits = datasets.load_dataset("bob/animals", cache_dir=str(tmp_path / "cache"))
+    if held_out == "no answer":
+        published.fail("HEAD", "eval.yaml", 403)
+    split = splits["train" if held_out == "other split" else "test"]
+    if held_out == "part":
+        split = split.select(range(4))
+
+    def to_pixels(rows):
+        pixels = PROCESSOR(rows["image"], return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels, "labels": rows["label"]}
+
+    trainer = make_trainer(tmp_path / "run", remove_unused_columns=False)
+    trainer.compute_metrics = lambda _: {"accuracy": 0.625}
+    trainer.evaluate(split.with_transform(to_pixels))
+    trainer.push_to_hub()
+    results = repository(published).files.get(".eval_results/bob--animals.yaml")
+    if held_out != "whole":
+        assert results is None
+        return
+    (entry,) = parse_eval_result_entries(yaml.safe_load(results))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("bob/animals", "animals_test", 0.625)
+    assert entry.dataset_revision == animals.sha

@@ -1,0 +1,183 @@
+"""Every snippet of the README and the docs runs."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import ROOT
+from support.benchmark_schemas import publish
+from support.launching import launch
+from support.swap import STOCK, SWAPPED
+from support.tiny import Images, vit
+from support.tiny_models import save_timm
+from transformers import ViTImageProcessor
+
+from clce_hf.data.mixing import MixingCollator
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language):
+    return [
+        pytest.param(page, code, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, code in enumerate(
+            re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        )
+    ]
+
+
+@pytest.fixture
+def workplace(hub, tmp_path, monkeypatch):
+    """A folder with the photographs and checkpoints that the snippets name, and a Hub account."""
+    monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    publish(hub, "oxford-flowers-102")
+    hub.create("ann/photos").files["last-checkpoint/trainer_state.json"] = b"{}"
+    generator = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(8):
+                pixels = generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    checkpoint = tmp_path / "google" / "vit-base-patch16-224-in21k"
+    vit(num_labels=2).save_pretrained(checkpoint)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(checkpoint)
+    save_timm("timm-beit3", tmp_path / "timm" / "beit3_base_patch16_224.in22k_ft_in1k")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_are_snippets():
+    assert len(snippets("python")) >= 4
+    assert len(snippets("bash")) >= 5
+    fences = sum(len(re.findall(r"^```\w", page.read_text(), re.MULTILINE)) for page in PAGES)
+    languages = ("python", "bash", "diff")
+    assert fences == sum(len(snippets(language)) for language in languages)
+
+
+@pytest.mark.parametrize(("page", "code"), snippets("diff"))
+def test_a_changed_line_is_the_one_that_the_scripts_change(page, code):
+    removed = "".join(line[1:] for line in code.splitlines(True) if line[0] == "-")
+    added = "".join(line[1:] for line in code.splitlines(True) if line[0] == "+")
+    assert (removed, added) == (STOCK, SWAPPED)
+
+
+# The snippets leave the device and pinning to the machine, and one without an accelerator warns.
+@pytest.mark.filterwarnings("ignore:.pin_memory. argument is set as true but no accelerator")
+@pytest.mark.parametrize(("page", "code"), snippets("python"))
+def test_python(page, code, workplace):
+    torch.manual_seed(0)
+    names = {
+        "model": vit(),
+        "train_dataset": Images(64),
+        "eval_dataset": Images(16),
+        "logits": torch.randn(8, 4, requires_grad=True),
+        "embeddings": torch.randn(8, 16, requires_grad=True),
+        "labels": torch.arange(8) % 4,
+    }
+    exec(compile(code, page.name, "exec"), names)
+    if page.stem == "checkpoints":
+        assert names["model"].timm_model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(("page", "code"), snippets("bash"))
+def test_shell(page, code, workplace):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for line in code.splitlines():
+        command = shlex.split(line, comments=True)
+        where = workplace
+        if command[0] == "make":
+            # With this environment for the one that make sets up. A test run cannot contain
+            # itself and benchmarks take minutes: for those, that the recipe can be made.
+            command += [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed"]
+            command.append("DEMO_FLAGS=--max_steps 20" if command[1] == "demo" else "--dry-run")
+            where = ROOT
+        elif command[:2] == ["pip", "install"]:
+            command = [sys.executable, "-m", "pip", *command[1:]]
+            command += ["--dry-run", "--no-deps", "--no-build-isolation", "--quiet"]
+            where = ROOT
+        done = subprocess.run(
+            line if command[0] == "echo" else command,
+            shell=command[0] == "echo",
+            cwd=where,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if command[0] == "make" and command[1] == "test":
+            assert "-m pytest" in done.stdout
+        if command[0] == "clce-hf":
+            assert "accuracy" in done.stdout
+
+
+def test_the_example_of_a_folder_of_images(workplace):
+    script = ROOT / "examples" / "image_folder.py"
+    checkpoint = "google/vit-base-patch16-224-in21k"
+    done = subprocess.run(
+        [sys.executable, str(script), "photos", checkpoint, "runs/photos"],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "eval_accuracy" in done.stdout
+    assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+
+
+def test_the_example_with_the_flags_of_transformers(workplace, monkeypatch):
+    options = {
+        "model_name_or_path": "google/vit-base-patch16-224-in21k",
+        "train_dir": "photos/train",
+        "validation_dir": "photos/validation",
+        "output_dir": "runs/photos",
+        "max_steps": "2",
+        "max_train_samples": "12",
+        "samples_per_class": "4",
+        "mixup_alpha": "0.4",
+    }
+    mixed = []
+    mix = MixingCollator.__call__
+
+    def recording(self, rows):
+        batch = mix(self, rows)
+        mixed.append(batch["labels"].is_floating_point())
+        return batch
+
+    monkeypatch.setattr(MixingCollator, "__call__", recording)
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    script = ROOT / "examples" / "image_classification.py"
+    monkeypatch.setattr(sys, "argv", [script.name, *flags, "--do_train", "--do_eval", "--use_cpu"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+    assert set(mixed) == {True, False}  # in training and in evaluation
+    metrics = json.loads((workplace / "runs" / "photos" / "eval_results.json").read_text())
+    assert 0.0 <= metrics["eval_accuracy"] <= 1.0
+
+
+@pytest.mark.slow
+def test_the_example_runs_in_two_processes(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    script = ROOT / "examples" / "image_folder.py"
+    done = launch(str(script), "photos", "google/vit-base-patch16-224-in21k", "runs/photos")
+    assert "eval_accuracy" in done.stdout
+    assert (workplace / "runs" / "photos" / "model.safetensors").exists()
+
+
+def test_pages_link_to_files_that_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,61 @@
+"""Start scripts in several processes as a user does, with `accelerate launch`."""
+
+import os
+import subprocess
+import sys
+
+from accelerate import DistributedType, PartialState
+
+from support import ROOT
+
+CONFIGS = ROOT / "examples" / "accelerate"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+        **variables,
+    }
+
+
+def launch(
+    *command: str, num_processes: int = 2, check: bool = True, joined: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a script or `-m module` with its arguments in several processes on the CPU.
+
+    `joined=False` leaves it to the command to say that it runs on the CPU.
+    """
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
+            *("--config_file", str(CONFIGS / "cpu.yaml")),
+            *("--num_processes", str(num_processes), "--main_process_port", "0"),
+            *command,
+        ],
+        capture_output=True,
+        text=True,
+        env=environment(ACCELERATE_USE_CPU="true") if joined else environment(),
+        timeout=400,
+    )
+    assert not check or finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
+
+
+def shard_on_cpu() -> None:
+    """Have Accelerate shard on the CPU, too, as torch and gloo can; call it in each process."""
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def leave_together() -> None:
+    """End a script: a process that left first would break what the others still hold open."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
+    if state.distributed_type == DistributedType.MULTI_GPU:  # by shard_on_cpu
+        # The interpreter's way out now and then aborts, in threads of torch's sharding on gloo.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

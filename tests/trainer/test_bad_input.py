@@ -1,0 +1,256 @@
+"""Every bad input gets an error that names the field and the fix."""
+
+import math
+
+import datasets
+import pytest
+import torch
+from support.tiny import Images, config, vit
+from torch import nn
+from torch.utils.data import IterableDataset
+from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
+
+from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
+from clce_hf.models.capture import _candidates, find_classification_layer
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from (Images()[i] for i in range(16))
+
+
+def labelled(values):
+    return [{"pixel_values": torch.zeros(3, 16, 16), "labels": value} for value in values]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"contrastive_weight": 1.5}, r"contrastive_weight must lie in \[0, 1\], got 1.5"),
+        ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
+        ({"beta": -1.0}, "beta must be finite and not negative, got -1.0"),
+        ({"variant": "mean"}, 'variant must be "in".*or "out", got \'mean\''),
+        ({"projection_dim": 0}, "projection_dim must be at least 1, got 0; None contrasts"),
+        ({"layer_decay": 0.0}, r"layer_decay must lie in \(0, 1\], got 0.0"),
+        ({"layer_decay": 1.1}, r"layer_decay must lie in \(0, 1\], got 1.1"),
+        ({"samples_per_class": 1}, "samples_per_class must be at least 2"),
+        (
+            {"samples_per_class": 3},
+            "samples_per_class=3 must divide.* 8: change samples_per_class or per_device_train",
+        ),
+        ({"samples_per_class": 16}, "samples_per_class=16 must divide"),
+        (
+            {"samples_per_class": 4, "auto_find_batch_size": True},
+            "samples_per_class needs a fixed batch size: leave out auto_find_batch_size",
+        ),
+        (
+            {"samples_per_class": 4, "train_sampling_strategy": "sequential"},
+            "samples_per_class.*leave train_sampling_strategy at 'random', got 'sequential'",
+        ),
+    ],
+)
+def test_a_field_out_of_range(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **fields)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Stream(), "samples_per_class needs a data set with a length.*leave samples_per_class out"),
+        (labelled([0, 1]), "samples_per_class found no labels.*label_names.*`targets` attribute"),
+    ],
+)
+def test_grouping_needs_readable_labels(tmp_path, dataset, message):
+    args = config(tmp_path, samples_per_class=4)
+    with pytest.raises(ValueError, match=message):
+        CLCETrainer(vit(), args, train_dataset=dataset)
+
+
+def test_a_dataset_set_later_is_checked_when_training_starts(tmp_path):
+    trainer = CLCETrainer(vit(), config(tmp_path, samples_per_class=4))
+    trainer.train_dataset = Stream()
+    with pytest.raises(ValueError, match=r"samples_per_class needs a data set with a length"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("fields", [{}, {"samples_per_class": 4}])
+def test_one_class_has_nothing_to_contrast(tmp_path, fields):
+    with pytest.raises(ValueError, match=r"fewer than two classes"):
+        CLCETrainer(vit(), config(tmp_path, **fields), train_dataset=Images(num_classes=1))
+    with pytest.raises(ValueError, match=r"at least two classes"):
+        GroupByLabelSampler(torch.zeros(8, dtype=torch.long), 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0.0, 1.0, 1.0, 0.0]] * 16, "labels must be one integer class id.*multi-label"),
+        ([[0, 1, 1, 0]] * 16, "labels must be one integer class id.*multi-label"),
+        ([0.5] * 16, "labels must be one integer class id.*regression"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path, labels, message):
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=labelled(labels))
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
+def test_float_labels_of_a_dataset_are_found_before_training(tmp_path):
+    dataset = datasets.Dataset.from_dict({"pixel_values": [[0.0]], "label": [0.5]})
+    with pytest.raises(ValueError, match=r"labels in 'label' must be one integer class id"):
+        CLCETrainer(vit(), config(tmp_path), train_dataset=dataset)
+
+
+def test_a_group_that_fills_the_batch(tmp_path):
+    args = config(tmp_path, samples_per_class=8, per_device_train_batch_size=8)
+    with pytest.raises(ValueError, match=r"samples_per_class=8 fills the batch of 8.*train_batch"):
+        CLCETrainer(vit(), args, train_dataset=Images())
+    args.contrastive_weight = 0.0  # nothing is contrasted, so nothing is missing
+    CLCETrainer(vit(), args, train_dataset=Images())
+
+
+def test_labels_with_a_trailing_axis_are_classes(tmp_path):
+    CLCETrainer(vit(), config(tmp_path), train_dataset=labelled([[0], [1]] * 8)).train()
+
+
+def test_a_batch_without_labels(tmp_path):
+    images = [{"pixel_values": torch.zeros(3, 16, 16)}] * 16
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=images)
+    with pytest.raises(ValueError, match=r"no labels.*label_names.*remove_unused_columns"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_a_model_for_another_problem(tmp_path, problem_type):
+    with pytest.raises(ValueError, match=rf"problem_type is '{problem_type}'.*single_label"):
+        CLCETrainer(vit(problem_type=problem_type), config(tmp_path))
+
+
+def test_a_model_with_one_label(tmp_path):
+    with pytest.raises(ValueError, match=r"num_labels=1.*at least two classes"):
+        CLCETrainer(vit(num_labels=1), config(tmp_path))
+
+
+def test_a_model_without_a_classification_layer(tmp_path):
+    model = vit(num_labels=4)
+    model.classifier = nn.Identity()
+    with pytest.raises(ValueError, match=r"No classification layer.*\(4\).*embedding_module"):
+        CLCETrainer(model, config(tmp_path))
+    CLCETrainer(model, config(tmp_path, contrastive_weight=0.0))
+
+
+def test_an_embedding_module_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"embedding_module='head' is no module.*classifier"):
+        CLCETrainer(vit(), config(tmp_path, embedding_module="head"))
+
+
+def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
+    model = vit()
+    # Registered last and of the right size, but not what the logits come from.
+    model.spare = nn.Linear(32, 4)
+    trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images())
+    with pytest.raises(ValueError, match=r"'spare' did not run.*classifier, spare.*embedding_modu"):
+        trainer.train()
+    args = config(tmp_path, embedding_module="classifier")
+    CLCETrainer(model, args, train_dataset=Images()).train()
+
+
+def test_a_backbone_layer_of_the_heads_size_is_not_taken_for_it(tmp_path):
+    model = vit(num_labels=48)  # as wide as the MLP of its blocks
+    trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images(num_classes=2))
+    assert "layers.0.mlp" in " ".join(_candidates(model))
+    trainer.train()
+    assert find_classification_layer(model)[0] == "classifier"
+
+
+class TwoHeads(ViTForImageClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        self.second = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pixel_values, labels=None):
+        pooled = self.vit(pixel_values).last_hidden_state[:, 0]
+        return {"logits": self.classifier(pooled) + self.second(pooled)}
+
+
+def test_two_heads_ask_for_one_to_be_named(tmp_path):
+    model = TwoHeads(vit().config)
+    trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images())
+    with pytest.raises(ValueError, match=r"not the model's logits.*classifier, second.*embedding_"):
+        trainer.train()
+    named = config(tmp_path, embedding_module="second")
+    CLCETrainer(model, named, train_dataset=Images()).train()
+
+
+def test_an_embedding_module_whose_input_is_no_vector(tmp_path):
+    args = config(tmp_path, embedding_module="vit.layernorm")
+    trainer = CLCETrainer(vit(), args, train_dataset=Images())
+    with pytest.raises(ValueError, match=r"'vit.layernorm' is not one vector an image.*classifier"):
+        trainer.train()
+
+
+def frozen():
+    model = vit()
+    for parameter in model.vit.parameters():
+        parameter.requires_grad = False
+    return model
+
+
+def test_a_frozen_backbone(tmp_path):
+    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
+        CLCETrainer(frozen(), config(tmp_path), train_dataset=Images())
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=Images())
+    trainer.model.vit.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
+        trainer.train()
+    for fields in ({"projection_dim": 8}, {"contrastive_weight": 0.0}):
+        CLCETrainer(frozen(), config(tmp_path, **fields), train_dataset=Images()).train()
+
+
+def test_data_parallel_is_refused(tmp_path):
+    args = config(tmp_path)
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"nn.DataParallel.*accelerate launch"):
+        CLCETrainer(vit(), args)
+
+
+def test_layer_decay_with_an_optimizer_of_ones_own(tmp_path):
+    model = vit()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    args = config(tmp_path, layer_decay=0.5)
+    with pytest.raises(ValueError, match=r"leave out layer_decay, or leave out `optimizers`"):
+        CLCETrainer(model, args, optimizers=(optimizer, None))
+
+
+@pytest.mark.parametrize(
+    ("poison", "term"), [("classifier.bias", "ce_loss nan"), ("vit.layernorm.bias", "contrastive")]
+)
+def test_a_loss_that_is_not_finite_names_the_step_and_the_term(tmp_path, poison, term):
+    trainer = CLCETrainer(vit(), config(tmp_path, max_steps=4), train_dataset=Images())
+
+    class Poison(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                with torch.no_grad():
+                    trainer.model.get_parameter(poison).fill_(math.nan)
+
+    trainer.add_callback(Poison())
+    with pytest.raises(FloatingPointError, match=rf"not finite at step 3: .*{term}"):
+        trainer.train()
+
+
+def test_plain_arguments_are_accepted_and_their_batch_size_is_checked_later(tmp_path):
+    args = config(tmp_path, samples_per_class=4)
+    args.per_device_train_batch_size = 6
+    trainer = CLCETrainer(vit(), args, train_dataset=Images())
+    with pytest.raises(ValueError, match=r"samples_per_class=4 must divide.* 6"):
+        trainer.train()
+    assert isinstance(CLCETrainer(vit(), config(tmp_path, TrainingArguments)).args.beta, float)
+
+
+def test_config_survives_a_round_trip_as_json(tmp_path):
+    args = config(tmp_path, variant="out", samples_per_class=4, projection_dim=8)
+    fields = args.to_dict()
+    assert (fields["variant"], fields["samples_per_class"]) == ("out", 4)
+    assert isinstance(args, CLCEConfig)
