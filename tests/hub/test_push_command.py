@@ -60,7 +60,7 @@ def test_a_gated_repository_says_how_to_get_in(published, tmp_path, what, capsys
     assert "model.safetensors" in repository(published, "ann/animals-vit").files
 
 
-def test_the_command_line_tells_a_failed_upload(published, tmp_path):
+def test_the_command_line_reports_a_failed_upload(published, tmp_path):
     published.fail("POST", "/commit/", 403)
     with pytest.raises(SystemExit, match="saved in output_dir, but was not uploaded"):
         main(command(tmp_path / "run"))
