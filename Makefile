@@ -21,7 +21,7 @@ test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs whe
 	$(PYTHON) -m pytest -m browser
 
 test-lowest: $(LOWEST)/.installed  ## run tests with the lowest versions that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(LOWEST_TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint, format, types and the direction of imports
 	$(VENV)/bin/ruff check .
