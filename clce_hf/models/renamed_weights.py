@@ -2,7 +2,7 @@
 
 `save_pretrained` writes a model's weights under the names that its first checkpoints had, and
 `from_pretrained` translates them back. Trainer does not when it resumes or loads the best model: it
-takes the names that happen to match and goes on, so that of a ViT's 40 tensors 8 arrive
+loads the names that happen to match and skips the others, 32 of a ViT's 40 tensors
 (transformers 5.23, github.com/huggingface/transformers/issues/43701).
 """
 

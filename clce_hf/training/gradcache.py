@@ -18,13 +18,13 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 Inputs = dict[str, Any]
 
 _TOLERANCE = 1e-2
-"""Relative difference of the two forward passes: kernels that are not deterministic stay below."""
+"""Relative difference of the two forward passes that nondeterministic kernels stay below."""
 
 
 def split_inputs(inputs: Inputs, num_rows: int, size: int) -> list[Inputs]:
     """Cut the tensors of `num_rows` rows among a model's inputs into mini-batches of `size`.
 
-    What has another length, like a flag, is handed to every mini-batch.
+    Inputs of another length, such as a flag, go to every mini-batch.
     """
 
     def rows(value: Any, start: int) -> Any:
@@ -61,7 +61,7 @@ def forward_in_mini_batches(
 
 
 class _Surroundings:
-    """Generators and autocast as they are now on the devices of some tensors."""
+    """The state of the generators and of autocast on the devices of a batch's tensors."""
 
     def __init__(self, inputs: Inputs) -> None:
         tensors = [value for value in inputs.values() if isinstance(value, Tensor)]
@@ -118,13 +118,12 @@ class _MiniBatches(torch.autograd.Function):
 
 
 def _check_same(outputs: tuple[Tensor, ...], first: tuple[Tensor, ...]) -> None:
-    """Raise unless the second forward pass repeated the first: its gradients would be wrong."""
+    """Raise unless the second forward pass repeated the first, or gradients would be wrong."""
     for again, before in zip(outputs, first, strict=True):
         again, before = again.detach().float(), before.float()
         if (again - before).norm() > _TOLERANCE * before.norm():
             raise RuntimeError(
-                "With cached_mini_batch_size the second forward pass of a mini-batch returned "
-                "something else than the first: the model draws random numbers that torch's "
-                "generators do not make, or changes itself in the forward pass. Leave out "
-                "cached_mini_batch_size."
+                "With cached_mini_batch_size the second forward pass of a mini-batch differed from "
+                "the first: the model draws random numbers from other generators than torch's, or "
+                "changes itself in the forward pass. Leave out cached_mini_batch_size."
             )

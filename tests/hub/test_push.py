@@ -26,7 +26,7 @@ from transformers import AutoModelForImageClassification
 def test_a_pushed_model_loads_anywhere(hub, tmp_path, build, projection_dim):
     trainer = make_trainer(tmp_path / "run", build, projection_dim=projection_dim)
     trainer.train()
-    trainer.push_to_hub()
+    trainer.push_to_hub(pictures=True)
     pushed = repository(hub)
     assert pushed.commits == ["End of training"]
     expected = {
