@@ -18,8 +18,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from clce_hf.config import CLCEConfig, add_defaults, training_settings
-from clce_hf.data.sampler import GroupByLabelSampler
-from clce_hf.data.sampler_epoch import SamplerEpoch
+from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch
 from clce_hf.hub.benchmark_result import write_benchmark_result
 from clce_hf.hub.model_card import Run, loads_with, rewrite_model_card
 from clce_hf.hub.unsaved_token import UnsavedToken
@@ -27,8 +26,8 @@ from clce_hf.loss.clce import label_aware_contrastive_loss
 from clce_hf.loss.distributed import global_contrastive_loss
 from clce_hf.loss.pairs import IGNORE_INDEX, count_positives
 from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
-from clce_hf.models.pretrained import class_names
 from clce_hf.models.projection import (
     PROJECTION_FILE,
     attach_projection,
