@@ -10,14 +10,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
-from clce_hf.data.sampler import GroupByLabelSampler
-from clce_hf.data.sampler_epoch import SamplerEpoch
+from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, Method
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
 from clce_hf.models.capture import EmbeddingCapture
+from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
-from clce_hf.models.pretrained import class_names
 from clce_hf.models.projection import PROJECTION_FILE
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checks

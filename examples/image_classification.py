@@ -10,12 +10,11 @@ It takes the flags of Transformers' run_image_classification.py and those of CLC
 from transformers import HfArgumentParser, set_seed
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf.data.data_arguments import DataArguments
-from clce_hf.data.load import load_splits
+from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.data.mixing import mix_training
 from clce_hf.data.transforms import evaluation_rows, training_rows
 from clce_hf.evaluation.accuracy import compute_accuracy
-from clce_hf.models.pretrained import ModelArguments, load_model
 
 
 def main():
@@ -24,9 +23,9 @@ def main():
     args.remove_unused_columns = False  # the transforms make the pixels of the image column
     set_seed(args.seed)
 
-    train, held_out = load_splits(data_args, args.seed, model_args.cache_dir, model_args.token)
+    train, held_out = data_args.load(args.seed, model_args.cache_dir, model_args.token)
     names = train.features["labels"].names
-    model, processor = load_model(model_args, names)
+    model, processor = model_args.load(names)
     train_rows, collator = mix_training(
         training_rows(processor, data_args.rand_augment),
         len(names),

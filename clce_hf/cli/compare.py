@@ -13,7 +13,9 @@ from filelock import FileLock
 from torch import Tensor
 from transformers import HfArgumentParser, set_seed
 
-from clce_hf.cli.number_lists import read_numbers
+from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.data_arguments import DataArguments
+from clce_hf.cli.parsing import read_numbers
 from clce_hf.cli.train import Images, load_images, make_trainer
 from clce_hf.comparison.grid import (
     METHODS,
@@ -28,12 +30,10 @@ from clce_hf.comparison.grid import (
 from clce_hf.comparison.run import train_and_measure
 from clce_hf.comparison.tables import summaries
 from clce_hf.config import CLCEConfig
-from clce_hf.data.data_arguments import DataArguments
 from clce_hf.data.labels import read_labels
 from clce_hf.data.low_shot import low_shot_rows
 from clce_hf.errors import UserError
 from clce_hf.evaluation.record import Record
-from clce_hf.models.pretrained import ModelArguments
 from clce_hf.reports.report import Table, write_report
 
 SETTINGS_FILE = "settings.json"

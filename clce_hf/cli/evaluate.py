@@ -11,18 +11,17 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from clce_hf.cli.number_lists import read_numbers
-from clce_hf.data.data_arguments import LabelledImagesArguments
-from clce_hf.data.digits import load_digits_splits
-from clce_hf.data.load import load_labelled_images
-from clce_hf.data.readable_images import with_images
-from clce_hf.data.transforms import evaluation_rows
-from clce_hf.errors import UserError, abbreviate
+from clce_hf.cli.data_arguments import LabeledImagesArguments
+from clce_hf.cli.errors import user_errors
+from clce_hf.cli.parsing import read_numbers
+from clce_hf.data.transforms import evaluation_rows, with_images
+from clce_hf.errors import abbreviate
 from clce_hf.evaluation.inference import Inference, infer
 from clce_hf.evaluation.record import Record
 from clce_hf.evaluation.suite import classification_metrics, embedding_metrics, few_shot_metrics
 from clce_hf.models.capture import find_classification_layer
-from clce_hf.models.pretrained import class_names, load_checkpoint
+from clce_hf.models.class_names import class_names
+from clce_hf.models.pretrained import load_checkpoint
 from clce_hf.reports.report import Table, write_report
 
 EVALUATION_FILE = "evaluation.json"
@@ -80,7 +79,7 @@ class Evaluation:
     left_out: list[str]
 
 
-def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Evaluation:
+def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Evaluation:
     """Measure a checkpoint, and write `evaluation.json` and, unless told otherwise, the report.
 
     In several processes the images are shared among them; the first one writes.
@@ -88,19 +87,17 @@ def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Eva
     Raises:
         UserError: if the images or the model cannot be had.
     """
-    try:
+    with user_errors():
         shots = read_numbers(arguments.k_shots, "k_shots", int)
-        images = _load_images(arguments, data)
+        images = data.load(arguments.cache_dir, arguments.token)
         model, processor, missing = load_checkpoint(
             arguments.model_name_or_path,
-            arguments.cache_dir,
-            arguments.model_revision,
-            arguments.token,
-            arguments.trust_remote_code,
+            cache_dir=arguments.cache_dir,
+            revision=arguments.model_revision,
+            token=arguments.token,
+            trust_remote_code=arguments.trust_remote_code,
         )
         head, _ = find_classification_layer(model, arguments.embedding_module)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        raise UserError(str(error)) from error
     rows: Any = with_images(images, evaluation_rows(processor))
     found = infer(model, rows, arguments.batch_size, arguments.embedding_module)
     names = images.features["labels"].names
@@ -120,12 +117,6 @@ def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Eva
     if PartialState().is_main_process:
         _write(evaluation, arguments, found, labels, model, images)
     return evaluation
-
-
-def _load_images(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Dataset:
-    if not data.is_named:
-        return load_digits_splits()[1]
-    return load_labelled_images(data, arguments.cache_dir, arguments.token)
 
 
 def _measure(

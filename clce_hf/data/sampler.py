@@ -2,10 +2,13 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class GroupByLabelSampler(Sampler[int]):
@@ -57,7 +60,7 @@ class GroupByLabelSampler(Sampler[int]):
         if small:
             warnings.warn(
                 f"{small} of {len(classes)} classes have fewer than samples_per_class="
-                f"{samples_per_class} images: theirs repeat within a group.",
+                f"{samples_per_class} images: these repeat within a group.",
                 stacklevel=2,
             )
 
@@ -70,8 +73,9 @@ class GroupByLabelSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
-        # Neighbouring seeds and epochs must not share orders, as seed + epoch would make them.
-        generator.manual_seed(hash((self._seed, self._epoch)) % 2**63)
+        # Neighboring seeds and epochs must not share orders, as seed + epoch would make them.
+        sequence = np.random.SeedSequence((self._epoch, self._seed % 2**64))
+        generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         groups = [iter(self._shuffled_groups(members, generator)) for members in self._members]
         for class_index in self._class_sequence(generator):
             yield from next(groups[class_index])
@@ -115,6 +119,31 @@ def _draw_by_share(left: Tensor, most: Tensor, room: int, generator: torch.Gener
         drawn = torch.searchsorted(missing * ends, points, right=True)
         counts += torch.minimum(drawn.bincount(minlength=len(left)), free)
     return counts
+
+
+class SamplerEpoch(TrainerCallback):
+    """Sets the epoch of the innermost sampler before each epoch.
+
+    Accelerate 1.15 and Trainer stop above it where a run of several processes resumes in the middle
+    of an epoch: there the sampler is inside a batch sampler, inside a shard, inside a batch sampler
+    that skips. Such a run would continue in the order of the first epoch.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Walk down the samplers and set the epoch of the last one."""
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        sampler = getattr(sampler, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(int(state.epoch or 0))
 
 
 def check_group_size(samples_per_class: int, batch_size: int) -> None:

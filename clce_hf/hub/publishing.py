@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from clce_hf.hub.model_card import CardFacts, Method, loads_with, rewrite_model_card
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
-from clce_hf.models.pretrained import class_names
+from clce_hf.models.class_names import class_names
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,13 @@ from support.tiny_models import save_timm
 from transformers import TrainingArguments, ViTImageProcessor, pipeline
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf.cli.main import main, parse
-from clce_hf.data.digits import load_digits_splits
+from clce_hf.cli.arguments import ModelArguments, TrainArguments
+from clce_hf.cli.data_arguments import DataArguments, LabeledImagesArguments
+from clce_hf.cli.errors import FLAGS, with_flag
+from clce_hf.cli.main import main
+from clce_hf.cli.parsing import parse
+from clce_hf.data.load import load_benchmark
+from clce_hf.errors import ArgumentError
 
 QUICK = ["--max_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
 NO_MODEL = ["--model_name_or_path", "no/such-model"]
@@ -55,7 +60,7 @@ def test_digits_need_nothing(tmp_path, capsys):
     assert 0.0 <= metrics["eval_accuracy"] <= 1.0
     assert metrics["eval_contrastive_loss"] > 0
     classify = pipeline("image-classification", model=str(tmp_path), device="cpu")
-    assert classify(load_digits_splits()[1][0]["image"])[0]["label"] in set("0123456789")
+    assert classify(load_benchmark("digits")["test"][0]["image"])[0]["label"] in set("0123456789")
 
 
 def test_a_model_alone_learns_the_digits_unflipped(checkpoint, tmp_path, monkeypatch):
@@ -75,9 +80,10 @@ def test_the_version(capsys):
 
 
 def test_the_digits_are_always_the_same():
-    train, test = load_digits_splits()
+    splits = load_benchmark("digits")
+    train, test = splits["train"], splits["test"]
     assert (len(train), len(test)) == (1297, 500)
-    assert test["labels"][:8] == load_digits_splits()[1]["labels"][:8]
+    assert test["labels"][:8] == load_benchmark("digits")["test"]["labels"][:8]
     counts = np.bincount(test["labels"])
     assert counts.min() >= 48
     assert counts.max() <= 52
@@ -215,7 +221,10 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
         (["train", "--samples_per_class", "5"], "samples_per_class=5 must divide"),
         (["train", "--train_val_split", "2"], r"train_val_split must lie in (0, 1)"),
         (["train", "--validation_dir", "x"], "validation_dir needs train_dir"),
-        (["train", "--dataset_name", "x", "--train_dir", "y"], "either dataset_name or train_dir"),
+        (
+            ["train", "--dataset_name", "x", "--train_dir", "y"],
+            "one of dataset_name, benchmark and train_dir",
+        ),
         (["train", "nothing.yaml"], "the config file cannot be read"),
         (["tarin"], "there is no command 'tarin'"),
         (["train", "--dataset_name", "no/such-data"], "give --model_name_or_path"),
@@ -245,16 +254,51 @@ def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, ca
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--image_column_name", "photo"], "--image_column_name photo.*image, label"),
-        (["--label_column_name", "species"], "--label_column_name species.*image, label"),
+        (["--image_column_name", "photo"], "--image_column_name: .* 'photo'.*image, label"),
+        (["--label_column_name", "species"], "--label_column_name: .* 'species'.*image, label"),
         (["--model_name_or_path", ""], "give --model_name_or_path.*google/vit"),
         (["--samples_per_class", "8"], "samples_per_class=8 fills the batch of 8"),
+        (["--drop_path_rate", "0.1"], "--drop_path_rate: vit has no drop path"),
+        (["--image_processor_name", "no/such"], "--image_processor_name: .*of 'no/such'"),
     ],
 )
 def test_flags_that_do_not_fit_the_data(folder, checkpoint, tmp_path, flags, message):
     with pytest.raises(SystemExit) as error:
         train(folder, checkpoint, tmp_path, *flags)
     assert re.search(message, str(error.value.code))
+
+
+def test_a_share_that_cannot_be_held_out_names_its_flag(folder, checkpoint, tmp_path):
+    flags = ["--train_dir", str(folder / "train"), "--model_name_or_path", checkpoint]
+    flags += ["--train_val_split", "0.01", "--output_dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"--train_val_split: .*0\.01"):
+        main(["train", *flags, *QUICK])
+
+
+def test_every_argument_that_an_error_blames_has_a_flag():
+    kinds = (ModelArguments, DataArguments, LabeledImagesArguments, TrainArguments)
+    flags = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    files = (ROOT / "clce_hf").rglob("*.py")
+    blamed = set(
+        re.findall(r'ArgumentError\(\s*"(\w+)"', "".join(file.read_text() for file in files))
+    )
+    assert len(blamed) >= 7
+    assert {FLAGS.get(argument, argument) for argument in blamed} <= flags
+    assert with_flag(ArgumentError("folder", "It is empty.")) == "--benchmark_dir: It is empty."
+    assert with_flag(ValueError("It is empty.")) == "It is empty."
+
+
+def test_fewer_digits_on_request(tmp_path):
+    limits = ["--max_train_samples", "64", "--max_eval_samples", "10"]
+    main(["train", "--output_dir", str(tmp_path), *limits, *QUICK])
+    metrics = json.loads((tmp_path / "all_results.json").read_text())
+    assert metrics["eval_accuracy"] * 10 == pytest.approx(round(metrics["eval_accuracy"] * 10))
+
+
+def test_the_digits_by_name_are_the_digits_by_default():
+    default, named = parse([]), parse(["--benchmark", "digits"])
+    assert default[:2] == named[:2]
+    assert default[2].num_train_epochs == named[2].num_train_epochs == 30
 
 
 def test_larger_groups_with_the_last_batch_dropped(folder, checkpoint, tmp_path):
@@ -280,9 +324,10 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
     (tmp_path / "run.yaml").write_text("learning_rat: 1.0")
     with pytest.raises(SystemExit):
         parse([str(tmp_path / "run.yaml")])
-    told = capsys.readouterr().err
-    assert "unknown settings in the config file: learning_rat (did you mean --learning_ra" in told
-    assert len(told.splitlines()) < 5
+    message = capsys.readouterr().err
+    unknown = "unknown settings in the config file: learning_rat"
+    assert f"{unknown} (did you mean --learning_ra" in message
+    assert len(message.splitlines()) < 5
 
 
 def test_a_head_for_other_classes(folder, tmp_path):

@@ -10,8 +10,8 @@ from support.tiny import CLASSES, vit
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from clce_hf.cli.main import main
-from clce_hf.data.data_arguments import LabelledImagesArguments
-from clce_hf.data.load import load_labelled_images
+from clce_hf.data.load import load_labeled_images
+from clce_hf.data.sources import ImageFolders
 from clce_hf.data.transforms import evaluation_rows
 from clce_hf.evaluation.embeddings import silhouette
 from clce_hf.evaluation.fewshot import few_shot_accuracy
@@ -53,7 +53,7 @@ def test_a_checkpoint_is_measured(folder, tmp_path, capsys):
     checkpoint = save(model, tmp_path / "checkpoint")
     data = ["--data_dir", str(folder / "validation")]
     found = evaluate(checkpoint, tmp_path / "out", *data, "--batch_size", "7")
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
+    images = load_labeled_images(ImageFolders({"test": str(folder / "validation")}))
     logits, embeddings, labels = by_hand(model, images)
     metrics = found["metrics"]
     assert found["left_out"] == []
@@ -80,7 +80,7 @@ def test_classes_are_known_by_name(folder, tmp_path):
     checkpoint = save(model, tmp_path / "checkpoint")
     flags = ["--data_dir", str(tmp_path / "some"), "--report", "false"]
     found = evaluate(checkpoint, tmp_path / "out", *flags)
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(tmp_path / "some")))
+    images = load_labeled_images(ImageFolders({"test": str(tmp_path / "some")}))
     logits, _, labels = by_hand(model, images)
     accuracy = (logits.argmax(1) == labels + 1).float().mean().item()
     assert found["metrics"]["accuracy"] == pytest.approx(accuracy)
@@ -173,7 +173,7 @@ def test_processes_share_the_images(folder, tmp_path):
 
 
 def test_embeddings_come_in_the_order_of_the_images(folder):
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
+    images = load_labeled_images(ImageFolders({"test": str(folder / "validation")}))
     model = vit(**NAMES)
     found = infer(model, images.with_transform(evaluation_rows(PROCESSOR)), batch_size=3)
     logits, embeddings, labels = by_hand(model, images)

@@ -19,9 +19,10 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
     TimmWrapperImageProcessor,
 )
 
-from clce_hf.data.data_arguments import DataArguments
-from clce_hf.data.load import load_splits
+from clce_hf.data.load import load_labeled_images, load_splits
+from clce_hf.data.sources import HubDataset, ImageFolders
 from clce_hf.data.transforms import evaluation_rows, training_rows
+from clce_hf.errors import ArgumentError
 from clce_hf.evaluation.accuracy import compute_accuracy
 
 GRAY = Image.new("L", (9, 7), 128)
@@ -29,12 +30,12 @@ EVEN = Image.new("RGB", (300, 260), (30, 128, 220))
 
 
 def stored(folder, **splits):
-    """Write a data set of these labels by split, and return arguments that load it."""
+    """Write a data set of these labels by split, and return where it is."""
     for name, labels in splits.items():
         images = [GRAY] * len(labels)
         dataset = datasets.Dataset.from_dict({"image": images, "label": labels})
         dataset.cast_column("image", datasets.Image()).to_parquet(folder / f"{name}.parquet")
-    return DataArguments(dataset_name=str(folder))
+    return HubDataset(str(folder))
 
 
 def image_folder(folder, **counts):
@@ -55,49 +56,55 @@ def names_of(dataset):
 
 
 def test_validation_is_preferred_to_test(tmp_path):
-    arguments = stored(tmp_path, train=["a", "b"] * 4, validation=["a", "b"], test=["a", "b"] * 3)
-    train, evaluated = load_splits(arguments, seed=0)
+    source = stored(tmp_path, train=["a", "b"] * 4, validation=["a", "b"], test=["a", "b"] * 3)
+    train, evaluated = load_splits(source)
     assert (len(train), len(evaluated)) == (8, 2)
 
 
 def test_test_is_used_without_validation(tmp_path):
-    arguments = stored(tmp_path, train=["a", "b"] * 4, test=["a", "b"] * 3)
-    assert len(load_splits(arguments, seed=0)[1]) == 6
+    source = stored(tmp_path, train=["a", "b"] * 4, test=["a", "b"] * 3)
+    assert len(load_splits(source)[1]) == 6
 
 
 def test_a_dataset_without_training_images(tmp_path):
     with pytest.raises(ValueError, match="no split named 'train'"):
-        load_splits(stored(tmp_path, test=["a", "b"]), seed=0)
+        load_splits(stored(tmp_path, test=["a", "b"]))
 
 
 def test_a_class_absent_from_the_validation_folder_keeps_its_id(tmp_path):
-    arguments = DataArguments(
-        train_dir=image_folder(tmp_path / "train", ant=2, bee=2, cat=2),
-        validation_dir=image_folder(tmp_path / "val", cat=2),
+    source = ImageFolders(
+        {
+            "train": image_folder(tmp_path / "train", ant=2, bee=2, cat=2),
+            "validation": image_folder(tmp_path / "val", cat=2),
+        }
     )
-    assert load_splits(arguments, seed=0)[1]["labels"][:] == [2, 2]
+    assert load_splits(source)[1]["labels"][:] == [2, 2]
 
 
 def test_a_class_of_the_validation_folder_that_is_not_trained(tmp_path):
-    arguments = DataArguments(
-        train_dir=image_folder(tmp_path / "train", ant=2, bee=2),
-        validation_dir=image_folder(tmp_path / "val", bee=2, cat=2, dog=1),
+    source = ImageFolders(
+        {
+            "train": image_folder(tmp_path / "train", ant=2, bee=2),
+            "validation": image_folder(tmp_path / "val", bee=2, cat=2, dog=1),
+        }
     )
-    with pytest.raises(ValueError, match=r"not trained: cat, dog\..*--validation_dir"):
-        load_splits(arguments, seed=0)
+    with pytest.raises(
+        ValueError, match=r"validation images.*not trained: cat, dog\..*out of 'validation'"
+    ):
+        load_splits(source)
 
 
 def test_plain_labels_have_the_ids_of_the_training_classes_in_every_split(tmp_path):
-    arguments = stored(tmp_path, train=["ant", "bee", "cat"] * 2, test=["cat", "bee"])
-    train, evaluated = load_splits(arguments, seed=0)
+    source = stored(tmp_path, train=["ant", "bee", "cat"] * 2, test=["cat", "bee"])
+    train, evaluated = load_splits(source)
     assert names_of(train) == ["ant", "bee", "cat"] * 2
     assert names_of(evaluated) == ["cat", "bee"]
     assert evaluated["labels"][:] == [2, 1]
 
 
 def test_integer_labels_keep_their_order(tmp_path):
-    arguments = stored(tmp_path, train=list(range(12)) * 2, test=[11, 2])
-    train, evaluated = load_splits(arguments, seed=0)
+    source = stored(tmp_path, train=list(range(12)) * 2, test=[11, 2])
+    train, evaluated = load_splits(source)
     assert train.features["labels"].names == [str(i) for i in range(12)]
     assert evaluated["labels"][:] == [11, 2]
 
@@ -107,14 +114,43 @@ def test_integer_labels_keep_their_order(tmp_path):
     [
         ({"train": ["a", "b"], "test": ["a", "z"]}, "not trained: z"),
         ({"train": ["a", None, "b"], "test": ["a"]}, "some images have no label"),
-        ({"train": [["a"], ["b"]], "test": [["a"]]}, "one class an image"),
+        ({"train": [["a"], ["b"]], "test": [["a"]]}, "one class per image"),
         ({"train": ["a"] * 9 + ["b"]}, "every class two images"),
-        ({"train": ["a", "b", "c"] * 2}, "--train_val_split"),
+        ({"train": ["a", "b", "c"] * 2}, "change the share"),
     ],
 )
 def test_labels_that_cannot_be_trained(tmp_path, splits, message):
     with pytest.raises(ValueError, match=message):
-        load_splits(stored(tmp_path, **splits), seed=0)
+        load_splits(stored(tmp_path, **splits))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("image_column", "image column 'photo': the data set has no such column, but image, label"),
+        ("label_column", "label column 'photo': the data set has no such column, but image, label"),
+    ],
+)
+def test_an_error_names_the_column_and_its_argument(tmp_path, argument, message):
+    stored(tmp_path, train=["a", "b"])
+    with pytest.raises(ArgumentError, match=message) as refused:
+        load_splits(HubDataset(str(tmp_path), **{argument: "photo"}))
+    assert refused.value.argument == argument
+
+
+def test_a_share_that_cannot_be_held_out_is_named(tmp_path):
+    with pytest.raises(ArgumentError) as refused:
+        load_splits(stored(tmp_path, train=["a", "b", "c"] * 2))
+    assert refused.value.argument == "held_out_share"
+
+
+def test_one_split_of_labeled_images(tmp_path):
+    source = stored(tmp_path, train=["a", "b"] * 4, validation=["a", "b"], test=["a", "b"] * 3)
+    assert len(load_labeled_images(source)) == 6  # those of the test
+    assert len(load_labeled_images(source, split="validation")) == 2
+    with pytest.raises(ArgumentError, match=r"split 'novel': .* but train, validation, test") as no:
+        load_labeled_images(source, split="novel")
+    assert no.value.argument == "split"
 
 
 def test_ids_of_named_classes_without_a_label(tmp_path):
@@ -125,44 +161,46 @@ def test_ids_of_named_classes_without_a_label(tmp_path):
         rows = datasets.Dataset.from_dict({"image": [GRAY] * 2, "label": labels}, features=features)
         rows.to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(ValueError, match="some images have no label"):
-        load_splits(DataArguments(dataset_name=str(tmp_path)), seed=0)
+        load_splits(HubDataset(str(tmp_path)))
 
 
 def test_a_split_that_is_not_used_need_not_have_labels(tmp_path):
-    arguments = stored(tmp_path, train=["a", "b"] * 2, validation=["a", "b"], test=[None])
-    assert len(load_splits(arguments, seed=0)[1]) == 2
+    source = stored(tmp_path, train=["a", "b"] * 2, validation=["a", "b"], test=[None])
+    assert len(load_splits(source)[1]) == 2
 
 
 @pytest.mark.parametrize("end", ["", "/"])
 def test_folders_of_any_name_and_depth(tmp_path, end):
-    arguments = DataArguments(
-        train_dir=image_folder(tmp_path / "deep" / "er" / "train [4]", a=2, b=2) + end,
-        validation_dir=image_folder(tmp_path / "val", a=1, b=1) + end,
+    source = ImageFolders(
+        {
+            "train": image_folder(tmp_path / "deep" / "er" / "train [4]", a=2, b=2) + end,
+            "validation": image_folder(tmp_path / "val", a=1, b=1) + end,
+        }
     )
-    assert [len(split) for split in load_splits(arguments, seed=0)] == [4, 2]
+    assert [len(split) for split in load_splits(source)] == [4, 2]
 
 
 def test_an_empty_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(OSError, match="empty' holds no files"):
-        load_splits(DataArguments(train_dir=str(tmp_path / "empty")), seed=0)
+        load_splits(ImageFolders({"train": str(tmp_path / "empty")}))
 
 
 def test_a_folder_of_splits(tmp_path):
     for split in ("train", "val"):
         image_folder(tmp_path / "photos" / split, ant=2, bee=2)
     with pytest.raises(OSError, match=r"holds train, val: name one of them, .*train'"):
-        load_splits(DataArguments(train_dir=str(tmp_path / "photos")), seed=0)
+        load_splits(ImageFolders({"train": str(tmp_path / "photos")}))
 
 
 def test_a_class_that_is_called_train(tmp_path):
-    arguments = DataArguments(train_dir=image_folder(tmp_path / "vehicles", train=20, bus=20))
-    assert load_splits(arguments, seed=0)[0].features["labels"].names == ["bus", "train"]
+    source = ImageFolders({"train": image_folder(tmp_path / "vehicles", train=20, bus=20)})
+    assert load_splits(source)[0].features["labels"].names == ["bus", "train"]
 
 
 def test_a_folder_of_one_split_is_that_split(tmp_path):
     image_folder(tmp_path / "photos" / "train", ant=20, bee=20)
-    train, evaluated = load_splits(DataArguments(train_dir=str(tmp_path / "photos")), seed=0)
+    train, evaluated = load_splits(ImageFolders({"train": str(tmp_path / "photos")}))
     assert train.features["labels"].names == ["ant", "bee"]
     assert len(train) + len(evaluated) == 40
 
@@ -172,28 +210,25 @@ def test_a_dataset_that_needs_a_script(tmp_path):
     folder.mkdir()
     (folder / "scripted.py").write_text("")
     with pytest.raises(OSError, match="scripted"):
-        load_splits(DataArguments(dataset_name=str(folder)), seed=0)
+        load_splits(HubDataset(str(folder)))
 
 
 def test_a_share_of_the_training_images_is_held_out_by_class(folder):
-    arguments = DataArguments(train_dir=str(folder / "train"), train_val_split=0.2)
-    train_split, held_out = load_splits(arguments, seed=0)
+    source = ImageFolders({"train": str(folder / "train")})
+    train_split, held_out = load_splits(source, held_out_share=0.2)
     assert np.bincount(held_out["labels"]).tolist() == [2, 2, 2, 2]
     assert np.bincount(train_split["labels"]).tolist() == [8, 8, 8, 8]
     assert train_split.features["labels"].names == CLASSES
-    again = load_splits(arguments, seed=0)[1]
+    again = load_splits(source, held_out_share=0.2)[1]
     assert again["labels"] == held_out["labels"]
-    assert load_splits(arguments, seed=1)[1]["labels"] != held_out["labels"]
+    another = load_splits(source, held_out_share=0.2, seed=1)[1]
+    assert another["labels"] != held_out["labels"]
 
 
 def test_fewer_images_on_request(folder):
-    arguments = DataArguments(
-        train_dir=str(folder / "train"),
-        validation_dir=str(folder / "validation"),
-        max_train_samples=7,
-        max_eval_samples=3,
-    )
-    assert [len(split) for split in load_splits(arguments, seed=0)] == [7, 3]
+    source = ImageFolders({split: str(folder / split) for split in ("train", "validation")})
+    fewer = load_splits(source, max_train_samples=7, max_eval_samples=3)
+    assert [len(split) for split in fewer] == [7, 3]
 
 
 def test_a_dataset_with_its_own_column_names(folder, tmp_path):
@@ -203,10 +238,8 @@ def test_a_dataset_with_its_own_column_names(folder, tmp_path):
     plain = plain.map(lambda row: {"species": names[row["label"]]}, remove_columns="label")
     (tmp_path / "data").mkdir()
     plain.rename_column("image", "photo").to_parquet(tmp_path / "data" / "train.parquet")
-    arguments = DataArguments(
-        dataset_name=str(tmp_path / "data"), image_column_name="photo", label_column_name="species"
-    )
-    train_split, held_out = load_splits(arguments, seed=0)
+    source = HubDataset(str(tmp_path / "data"), image_column="photo", label_column="species")
+    train_split, held_out = load_splits(source)
     assert train_split.features["labels"].names == CLASSES
     assert len(train_split) + len(held_out) == 40
     assert set(train_split.column_names) == {"image", "labels"}

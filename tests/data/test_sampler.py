@@ -79,6 +79,19 @@ def test_seed_and_epoch_decide_the_order():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_neighboring_seeds_and_epochs_do_not_share_orders():
+    """Of any seed that Trainer takes: hash(-1) is hash(-2), and a sum has many summands."""
+    labels = torch.arange(64) % 8
+    seeds = [*range(-3, 4), 2**31 - 1, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, -(2**63)]
+    orders = {}
+    for seed in seeds:
+        sampler = GroupByLabelSampler(labels, 4, 8, seed)
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            orders[seed, epoch] = tuple(sampler)
+    assert len(set(orders.values())) == len(orders) == 4 * len(seeds)
+
+
 @pytest.mark.parametrize("batch_size", [8, 40, 200])
 def test_class_frequencies_hold_throughout_the_epoch(batch_size):
     sizes = torch.tensor([700, 300, 120, 60, 20])

@@ -9,10 +9,10 @@ _OF_THE_LAUNCHER = (
 )
 
 
-def work_alone() -> None:
-    """Forget the other processes of `accelerate launch` and keep one GPU for this one.
+def leave_process_group() -> None:
+    """Forget the other processes of `accelerate launch`, and take one GPU for this process.
 
-    To be called before anything asks Accelerate or CUDA what there is.
+    Call it before anything asks Accelerate or CUDA which processes and devices there are.
     """
     local_rank = os.environ.get("LOCAL_RANK")
     for name in _OF_THE_LAUNCHER:

@@ -1,0 +1,37 @@
+"""`clce-hf demo`: cross-entropy and CLCE on the digits, from the same weights and batches."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from accelerate import PartialState
+
+from clce_hf.cli.errors import exit_on_error
+from clce_hf.cli.parsing import parse
+from clce_hf.cli.train import Outcome, finetune
+
+
+def demo(argv: Sequence[str]) -> None:
+    """Train with each of the two losses, and print both results."""
+    outcomes = {}
+    for name, weight in (("cross-entropy", 0.0), ("CLCE", None)):
+        model, data, args = parse(argv)
+        if not (args.do_train and args.do_eval):
+            sys.exit("clce-hf: error: demo trains and evaluates: leave do_train and do_eval out")
+        if weight is not None:
+            args.contrastive_weight = weight
+        with tempfile.TemporaryDirectory() as folder, exit_on_error():
+            args.output_dir = folder
+            outcomes[name] = finetune(model, data, args)
+    if PartialState().is_main_process:
+        _print(outcomes)
+
+
+def _print(outcomes: dict[str, Outcome]) -> None:
+    print(f"\n{'loss':14}{'accuracy':>9}{'cross-entropy':>15}{'seconds':>9}")
+    for name, outcome in outcomes.items():
+        metrics = outcome.metrics
+        print(
+            f"{name:14}{metrics['eval_accuracy']:>9.2%}{metrics['eval_loss']:>15.4f}"
+            f"{outcome.seconds:>9.1f}"
+        )
