@@ -37,8 +37,9 @@ from clce_hf.models.projection import (
     split_projection,
 )
 from clce_hf.models.renamed_weights import load_renamed_weights
+from clce_hf.reports.curves import draw_training_curve
 from clce_hf.reports.embedding_map import draw_embedding_map
-from clce_hf.reports.style import can_draw, draw_training_curve
+from clce_hf.reports.extra import can_draw
 from clce_hf.training.checks import (
     FROZEN_BACKBONE,
     check_data_parallel,

@@ -14,7 +14,7 @@ from clce_hf.data.data_arguments import DataArguments
 from clce_hf.data.load import load_splits
 from clce_hf.data.mixing import mix_training
 from clce_hf.data.transforms import evaluation_rows, training_rows
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 from clce_hf.models.pretrained import ModelArguments, load_model
 
 

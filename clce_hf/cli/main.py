@@ -27,8 +27,8 @@ from clce_hf.config import CLCEConfig
 from clce_hf.data.data_arguments import DataArguments, LabelledImagesArguments
 from clce_hf.data.readable_images import UnreadableImageError
 from clce_hf.errors import UserError
+from clce_hf.evaluation.table import Table
 from clce_hf.models.pretrained import ModelArguments
-from clce_hf.reports.report import Table
 
 USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
        clce-hf --version
@@ -210,11 +210,7 @@ def _compare(argv: Sequence[str]) -> None:
 
 def _print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
-        widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-        print(f"\n{table.caption}")
-        for row in (table.header, *table.rows):
-            name, *values = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print(" ", "  ".join((name, *values)).rstrip())
+        print(f"\n{table.as_text()}")
 
 
 def _summary(args: CLCEConfig, outcome: Outcome) -> str:

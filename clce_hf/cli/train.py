@@ -19,7 +19,7 @@ from clce_hf.data.mixing import mix_training
 from clce_hf.data.readable_images import Rows, with_images
 from clce_hf.data.transforms import evaluation_rows, training_rows
 from clce_hf.errors import UserError
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 from clce_hf.models.pretrained import (
     ModelArguments,
     check_has_classes,

@@ -22,7 +22,7 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
 from clce_hf.data.data_arguments import DataArguments
 from clce_hf.data.load import load_splits
 from clce_hf.data.transforms import evaluation_rows, training_rows
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 
 GRAY = Image.new("L", (9, 7), 128)
 EVEN = Image.new("RGB", (300, 260), (30, 128, 220))
