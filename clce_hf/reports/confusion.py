@@ -89,7 +89,7 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -
             depths = 0.4 + 0.6 * shares[rows, columns]
             axes.scatter(columns, rows, c=depths, s=3, linewidths=0, cmap="Blues", vmin=0, vmax=1)
         if num_classes <= _MAX_NUMBERED:
-            for row, column in zip(rows, columns, strict=True):
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 color = "white" if shares[row, column] > 0.5 else INK
                 count = str(matrix[row, column])
                 axes.text(column, row, count, ha="center", va="center", color=color, size=8)
