@@ -14,7 +14,7 @@ from clce_hf.cli.arguments import ModelArguments
 from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.data.mixing import mix_training
 from clce_hf.data.transforms import evaluation_rows, training_rows
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 
 
 def main():

@@ -18,7 +18,7 @@ from clce_hf.cli.evaluate import tables as evaluation_tables
 from clce_hf.cli.leave_process_group import leave_process_group
 from clce_hf.cli.parsing import parse, parse_flags, parse_training
 from clce_hf.cli.train import finetune, summary
-from clce_hf.reports.report import Table
+from clce_hf.evaluation.table import Table
 
 USAGE = """usage: clce-hf COMMAND [CONFIG.json|CONFIG.yaml] [--flag value ...]
        clce-hf --version
@@ -90,8 +90,4 @@ def _compare(argv: Sequence[str]) -> None:
 
 def _print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
-        widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-        print(f"\n{table.caption}")
-        for row in (table.header, *table.rows):
-            name, *values = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print(" ", "  ".join((name, *values)).rstrip())
+        print(f"\n{table.as_text()}")

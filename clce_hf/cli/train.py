@@ -18,7 +18,7 @@ from clce_hf.data.mixing import mix_training
 from clce_hf.data.sources import HubDataset
 from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit

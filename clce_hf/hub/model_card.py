@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers import PreTrainedModel
 
+from clce_hf.evaluation.table import Table
 from clce_hf.hub.results import (
     eval_results,
     final_metrics,
@@ -90,9 +91,9 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
         base_model=data.base_model or "BASE_MODEL",
         images=_link(data.datasets[0], "datasets/") if data.datasets else "images",
         method=facts.method,
-        results=[(name, _number(value)) for name, value in results.items()],
+        results=_table("metric", {name: _number(value) for name, value in results.items()}),
         loads_with=facts.loads_with,
-        settings=list(facts.settings.items()),
+        settings=_table("setting", facts.settings),
         pictures=[(caption, picture.name) for caption, picture in facts.pictures.items()],
         progress=_progress(facts.log_history),
         versions=[(package, version(package)) for package in _PACKAGES],
@@ -155,12 +156,12 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _progress(log_history: list[dict[str, Any]]) -> list[list[str]]:
-    """Tabulate the evaluations during training, each with the training losses logged before it.
+def _table(name: str, values: Mapping[str, str]) -> str:
+    return Table("", (name, "value"), list(values.items())).as_markdown() if values else ""
 
-    Returns:
-        Rows, the header first; empty without an evaluation.
-    """
+
+def _progress(log_history: list[dict[str, Any]]) -> str:
+    """Tabulate the evaluations during training, each with the training losses logged before it."""
     rows, losses = [], {}
     for entry in log_history:
         if "train_runtime" in entry:
@@ -178,4 +179,5 @@ def _progress(log_history: list[dict[str, Any]]) -> list[list[str]]:
             place = {"epoch": f"{entry.get('epoch', 0):g}", "step": f"{entry['step']:g}"}
             rows.append({**place, **losses, **metrics})
     header = list(dict.fromkeys(name for row in rows for name in row))
-    return [header, *([row.get(name, "") for name in header] for row in rows)] if rows else []
+    entries = [[row.get(name, "") for name in header] for row in rows]
+    return Table("", header, entries).as_markdown() if rows else ""

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from clce_hf.reports.curves import draw_training_curve
 from clce_hf.reports.embedding_map import draw_embedding_map
-from clce_hf.reports.style import check_can_draw, draw_training_curve
+from clce_hf.reports.extra import check_can_draw
 
 
 def draw_card_pictures(

@@ -23,7 +23,7 @@ from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.sources import HubDataset, ImageFolders
 from clce_hf.data.transforms import evaluation_rows, training_rows
 from clce_hf.errors import ArgumentError
-from clce_hf.evaluation.accuracy import compute_accuracy
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 
 GRAY = Image.new("L", (9, 7), 128)
 EVEN = Image.new("RGB", (300, 260), (30, 128, 220))

@@ -20,7 +20,7 @@ class Stream(IterableDataset):
         yield from (Images()[i] for i in range(16))
 
 
-def labelled(values):
+def labeled(values):
     return [{"pixel_values": torch.zeros(3, 16, 16), "labels": value} for value in values]
 
 
@@ -59,7 +59,7 @@ def test_a_field_out_of_range(tmp_path, fields, message):
     ("dataset", "message"),
     [
         (Stream(), "samples_per_class needs a data set with a length.*leave samples_per_class out"),
-        (labelled([0, 1]), "samples_per_class found no labels.*label_names.*`targets` attribute"),
+        (labeled([0, 1]), "samples_per_class found no labels.*label_names.*`targets` attribute"),
     ],
 )
 def test_grouping_needs_readable_labels(tmp_path, dataset, message):
@@ -92,7 +92,7 @@ def test_one_class_has_nothing_to_contrast(tmp_path, fields):
     ],
 )
 def test_labels_that_are_no_classes(tmp_path, labels, message):
-    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=labelled(labels))
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=labeled(labels))
     with pytest.raises(ValueError, match=message):
         trainer.train()
 
@@ -112,7 +112,7 @@ def test_a_group_that_fills_the_batch(tmp_path):
 
 
 def test_labels_with_a_trailing_axis_are_classes(tmp_path):
-    CLCETrainer(vit(), config(tmp_path), train_dataset=labelled([[0], [1]] * 8)).train()
+    CLCETrainer(vit(), config(tmp_path), train_dataset=labeled([[0], [1]] * 8)).train()
 
 
 def test_a_batch_without_labels(tmp_path):

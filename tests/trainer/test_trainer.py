@@ -336,8 +336,8 @@ def test_predictions_are_the_plain_logits(tmp_path, projection_dim, returns_tupl
 
 def test_prediction_without_labels(tmp_path):
     images = Images(6)
-    unlabelled = [{"pixel_values": image} for image in images.pixel_values]
-    output = CLCETrainer(vit(), config(tmp_path)).predict(unlabelled)
+    unlabeled = [{"pixel_values": image} for image in images.pixel_values]
+    output = CLCETrainer(vit(), config(tmp_path)).predict(unlabeled)
     assert output.predictions.shape == (6, 4)
     assert output.label_ids is None
     assert "test_loss" not in output.metrics

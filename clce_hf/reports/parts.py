@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""The parts that a report is made of: sections of figures, some of which are maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from clce_hf.evaluation.record import Record
+from clce_hf.evaluation.record import Run
 from clce_hf.reports.confusion import ConfusedPair
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture and what belongs to it.
+    """A picture and what is shown with it.
 
     Attributes:
         file: PNG.
@@ -29,22 +29,22 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Map(Figure):
-    """A picture with images at places.
+    """A picture with a dot for each image.
 
     Attributes:
-        record: the model that placed them.
-        rows: which images of the record these are, n of them.
+        run: the model that placed them.
+        rows: of these images in the predictions of the run, n of them.
         places: from the lower left corner of the picture, in the unit square, shape (n, 2).
     """
 
-    record: Record
+    run: Run
     rows: list[int]
     places: np.ndarray
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a text and pictures."""
+    """A heading, a text and figures."""
 
     heading: str
     text: str

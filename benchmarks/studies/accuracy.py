@@ -3,7 +3,7 @@
 Within a seed all see the same images and start from the same head; "grouped" batches are made of
 groups of four images of one class, in the same order for CE and CLCE.
 
-    python benchmarks/accuracy.py --data path/to/folder --model path/to/checkpoint
+    python benchmarks/studies/accuracy.py --data path/to/folder --model path/to/checkpoint
 
 The folder holds train/CLASS/*.jpg and test/CLASS/*.jpg.
 """
@@ -29,13 +29,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def few_per_class(dataset, shots, seed):
-    taken = {}
+    by_label = {}
     shuffled = dataset.shuffle(seed=seed)
     for row, label in enumerate(shuffled["label"]):
-        rows = taken.setdefault(label, [])
+        rows = by_label.setdefault(label, [])
         if len(rows) < shots:
             rows.append(row)
-    return shuffled.select(sorted(row for rows in taken.values() for row in rows))
+    return shuffled.select(sorted(row for rows in by_label.values() for row in rows))
 
 
 def with_pixels(dataset, transform):

@@ -19,7 +19,7 @@ VIEWS = 4
 
 
 class Taken(nn.Module):
-    """Stands where the frozen part was: what comes in are its features."""
+    """Takes the place of the frozen part: its input is the features of that part."""
 
     def forward(self, features, *args, **kwargs):
         return features.float()
@@ -99,11 +99,11 @@ class _Rows:
 
 def splits(data) -> DatasetDict:
     """Train, validation and test; where there is no validation, 15 % of the training images."""
-    found = load_dataset("imagefolder", data_dir=str(data))
-    if "validation" not in found:
-        parts = found["train"].train_test_split(0.15, seed=0, stratify_by_column="label")
-        found["train"], found["validation"] = parts["train"], parts["test"]
-    return found
+    folders = load_dataset("imagefolder", data_dir=str(data))
+    if "validation" not in folders:
+        parts = folders["train"].train_test_split(0.15, seed=0, stratify_by_column="label")
+        folders["train"], folders["validation"] = parts["train"], parts["test"]
+    return folders
 
 
 def features(data, checkpoint, size, trained_blocks, cache) -> dict[str, Features]:
@@ -113,9 +113,9 @@ def features(data, checkpoint, size, trained_blocks, cache) -> dict[str, Feature
     if not file.exists():
         Path(cache).mkdir(parents=True, exist_ok=True)
         save_file(_make(data, checkpoint, size, trained_blocks), file)
-    kept = load_file(file)
+    tensors = load_file(file)
     return {
-        split: Features(kept[split], kept[f"{split}.labels"])
+        split: Features(tensors[split], tensors[f"{split}.labels"])
         for split in ("train", "validation", "test")
     }
 
@@ -140,8 +140,8 @@ def _make(data, checkpoint, size, trained_blocks):
             for start in range(0, len(dataset), 16):
                 images = [image.convert("RGB") for image in dataset[start : start + 16]["image"]]
                 pixels = torch.stack([transform(i) for i in images for _ in range(views)])
-                found = pixels if frozen is None else frozen(pixels)
-                rows.append(found.half().unflatten(0, (len(images), views)))
+                hidden = pixels if frozen is None else frozen(pixels)
+                rows.append(hidden.half().unflatten(0, (len(images), views)))
         made[split] = torch.cat(rows)
         made[f"{split}.labels"] = torch.tensor(dataset["label"])
         print(f"{split}: {tuple(made[split].shape)}", flush=True)

@@ -1,7 +1,7 @@
 """Fashion-MNIST as folders of images: the first of each class in each split.
 
 apt-get install dataset-fashion-mnist
-python benchmarks/fashion_folders.py runs/fashion --train 300 --test 200
+python benchmarks/studies/fashion_folders.py runs/fashion --train 300 --test 200
 """
 
 import argparse
