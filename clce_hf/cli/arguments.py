@@ -124,6 +124,12 @@ class TrainArguments(CLCEConfig):
     remove_unused_columns: bool = False
     # Trainer warns of pinning without an accelerator.
     dataloader_pin_memory: bool = torch.accelerator.is_available()
+    card_pictures: bool = field(
+        default=False,
+        metadata={
+            "help": "With --push_to_hub, draw training curve and embedding map for the card."
+        },
+    )
 
 
 @dataclass

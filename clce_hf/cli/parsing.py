@@ -13,9 +13,8 @@ from transformers import HfArgumentParser
 from clce_hf.cli.arguments import ModelArguments, SmallViTArguments, TrainArguments
 from clce_hf.cli.data_arguments import DIGITS, DataArguments
 from clce_hf.cli.errors import with_flag
-from clce_hf.config import CLCEConfig
 
-Arguments = tuple[ModelArguments, DataArguments, CLCEConfig]
+Arguments = tuple[ModelArguments, DataArguments, TrainArguments]
 """What `train` is asked to do."""
 
 

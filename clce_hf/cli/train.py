@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
-from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.arguments import ModelArguments, TrainArguments
 from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import user_errors
 from clce_hf.cli.parsing import uses_small_vit
@@ -22,6 +22,7 @@ from clce_hf.evaluation.hf_metrics import compute_accuracy
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
+from clce_hf.reports.extra import check_can_draw
 from clce_hf.trainer import CLCETrainer
 
 
@@ -33,12 +34,16 @@ class Outcome:
     seconds: float
 
 
-def finetune(model: ModelArguments, data: DataArguments, args: CLCEConfig) -> Outcome:
+def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -> Outcome:
     """Train, evaluate and save, as `args.do_train` and `args.do_eval` say.
 
     Raises:
-        UserError: if the data or the model cannot be loaded or do not fit each other.
+        UserError: if the data or the model cannot be loaded or do not fit each other, or if the
+            pictures of the card cannot be drawn.
     """
+    if args.push_to_hub and args.card_pictures:
+        with user_errors():
+            check_can_draw()
     checkpoint = _checkpoint(args)
     set_seed(args.seed)
     trainer = make_trainer(model, data, args, load_images(model, data, args.seed))
@@ -55,14 +60,15 @@ def finetune(model: ModelArguments, data: DataArguments, args: CLCEConfig) -> Ou
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics)
     if args.push_to_hub:
-        _push(trainer, data)
+        _push(trainer, data, args.card_pictures)
     return Outcome(metrics, seconds)
 
 
-def _push(trainer: CLCETrainer, data: DataArguments) -> None:
+def _push(trainer: CLCETrainer, data: DataArguments, pictures: bool) -> None:
     source = data.source
+    name = source.name if isinstance(source, HubDataset) else None
     try:
-        trainer.push_to_hub(dataset_tags=source.name if isinstance(source, HubDataset) else None)
+        trainer.push_to_hub(dataset_tags=name, pictures=pictures)
     # Of a dropped connection, the client raises the error of the HTTP library that it happens to
     # use, httpx or httpx2; and whatever the error is, nothing is lost.
     except Exception as error:

@@ -70,10 +70,12 @@ class PublishingTrainer(Trainer):
         Raises:
             ModuleNotFoundError: for pictures without the `reports` extra.
         """
-        super().create_model_card(*args, **named)
         if not self.is_world_process_zero():
             return
         folder = Path(cast(str, self.args.output_dir))
+        # First, so that a card that is there survives an extra that is not.
+        drawn = self.draw_pictures(folder) if pictures else {}
+        super().create_model_card(*args, **named)
         keeps_best = self.args.load_best_model_at_end and self.state.best_global_step
         facts = CardFacts(
             name=self.hub_model_id or folder.absolute().name,
@@ -84,7 +86,7 @@ class PublishingTrainer(Trainer):
             settings=self.card_settings(),
             log_history=self.state.log_history,
             best_step=self.state.best_global_step if keeps_best else None,
-            pictures=self.draw_pictures(folder) if pictures else {},
+            pictures=drawn,
             loads_with=loads_with(cast(nn.Module, self.model)),
             arguments=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
         )

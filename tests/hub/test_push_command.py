@@ -27,9 +27,10 @@ def command(output_dir, *more):
 
 
 def test_the_command_line_goes_from_the_hub_to_the_hub(published, tmp_path, capsys):
-    main(command(tmp_path / "run"))
+    main(command(tmp_path / "run", "--card_pictures", "true"))
     pushed = repository(published, "ann/animals-vit")
     assert pushed.commits[-1] == "End of training"
+    assert {"training_curve.png", "embeddings.png"} <= pushed.files.keys()
     card = ModelCard(pushed.files["README.md"].decode())
     data = card.data
     assert data.library_name == "transformers"
