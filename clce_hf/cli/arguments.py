@@ -126,9 +126,7 @@ class TrainArguments(CLCEConfig):
     dataloader_pin_memory: bool = torch.accelerator.is_available()
     card_pictures: bool = field(
         default=False,
-        metadata={
-            "help": "With --push_to_hub, draw training curve and embedding map for the card."
-        },
+        metadata={"help": "With --push_to_hub, draw a training curve and a map for the card."},
     )
 
 

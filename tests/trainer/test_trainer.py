@@ -101,11 +101,24 @@ def counting_nothing():
     return model
 
 
-@pytest.mark.parametrize("build", [vit, beit, counting_nothing])
+class Targets(Images):
+    """The same with its labels under another name."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return {"pixel_values": row["pixel_values"], "target": row["labels"]}
+
+
+@pytest.mark.parametrize(
+    ("build", "label_name"),
+    [(vit, "labels"), (beit, "labels"), (counting_nothing, "labels"), (vit, "target")],
+)
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (2, 4), (3, 3)])
-def test_accumulated_gradients_are_those_of_the_written_out_loss(tmp_path, build, sizes):
+def test_accumulated_gradients_are_those_of_the_written_out_loss(
+    tmp_path, build, label_name, sizes
+):
     size, steps = sizes
-    dataset, weight = Images(8), 0.6
+    dataset, weight = (Images if label_name == "labels" else Targets)(8), 0.6
     args = config(
         tmp_path,
         max_steps=1,
@@ -113,6 +126,7 @@ def test_accumulated_gradients_are_those_of_the_written_out_loss(tmp_path, build
         per_device_train_batch_size=size,
         gradient_accumulation_steps=steps,
         train_sampling_strategy="sequential",
+        label_names=[label_name],
     )
     ours = first_gradients(CLCETrainer, build(), args, dataset)
 
