@@ -76,22 +76,22 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
     }
 
 
-def keep_classes(dataset: Dataset, ids: np.ndarray, kept: tuple[int, ...]) -> Dataset:
-    """Keep the rows whose id is among `kept`, and number their classes anew, in the old order.
+def select_classes(dataset: Dataset, ids: np.ndarray, wanted: tuple[int, ...]) -> Dataset:
+    """Select the rows whose id is wanted, and number their classes anew, in the old order.
 
     Args:
         dataset: with columns `image` and `labels`, of class ids.
-        ids: shape (n,), those to choose by: the labels, or another column.
-        kept: the ids to keep.
+        ids: integers, shape (n,), to select by: the labels, or another column.
+        wanted: the ids to select.
 
     Raises:
-        ValueError: if no row is kept.
+        ValueError: if no row has such an id.
     """
     labels = column_values(dataset, "labels")
-    mask = np.isin(ids, kept)
+    mask = np.isin(ids, wanted)
     classes = np.unique(labels[mask])
     if len(classes) == 0:
-        raise ValueError(f"None of the images is of the classes {list(kept)}.")
+        raise ValueError(f"None of the images is of the classes {list(wanted)}.")
     names = dataset.features["labels"].int2str(classes.tolist())
     # Numbered before rows are taken away: afterwards, a new column would copy the images.
     numbered = np.where(mask, np.searchsorted(classes, labels), -1)

@@ -4,7 +4,7 @@ import warnings
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from clce_hf.data.classes import column_values, keep_classes, number_classes, standard_columns
+from clce_hf.data.classes import column_values, number_classes, select_classes, standard_columns
 from clce_hf.data.presets import Preset, find_preset
 from clce_hf.data.sources import Source
 from clce_hf.errors import ArgumentError
@@ -146,9 +146,9 @@ def _prepare(
         splits = number_classes(splits, source.label_column)
     for name, split in splits.items():
         part = preset.splits[name]
-        if preset.split_column is not None and part.ids is not None:
-            split = keep_classes(split, column_values(stored[name], preset.split_column), part.ids)
-            splits[name] = split
+        if part.ids is not None:
+            ids = column_values(stored[name], str(preset.split_column))
+            splits[name] = split = select_classes(split, ids, part.ids)
         num_classes = split.features["labels"].num_classes
         if num_classes != part.classes:
             warnings.warn(

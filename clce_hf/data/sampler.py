@@ -28,7 +28,7 @@ class GroupByLabelSampler(Sampler[int]):
     the batches and forwards `set_epoch`.
 
     Args:
-        labels: integer class ids, shape (n,), one for each index of the data set.
+        labels: integer class ids, shape (n,), one per index of the data set.
         samples_per_class: images in a group, at least 2.
         batch_size: images in a batch of one device, a multiple of `samples_per_class`.
         seed: of the order.

@@ -109,11 +109,11 @@ def _check_is_one_split(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Annotations(Source):
-    """Images that files of annotations in COCO's format list, one category per image.
+    """Images listed by annotation files in COCO's format, one category per image.
 
     Args:
-        folder: that holds the files, and the images where the files say.
-        files: names of the files in it, each one split.
+        folder: that holds the files and, at the paths that they list, the images.
+        files: their names, one file per split.
     """
 
     folder: str

@@ -88,7 +88,7 @@ def test_grouped_batches_mix_a_class_with_itself_no_more_than_chance():
     assert unmixed / total == pytest.approx(3 / 31, abs=0.02)
 
 
-def test_class_ids_are_left_alone():
+def test_class_ids_are_not_mixed():
     rows = [{"pixel_values": torch.full((3, 2, 2), i), "labels": i} for i in range(5)]
     state = torch.get_rng_state()
     batch = MixingCollator(**BOTH)(rows)

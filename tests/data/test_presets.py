@@ -144,7 +144,7 @@ def test_classes_of_cifar_fs_and_superclasses_of_fc100():
     assert fish in PRESETS["fc100"].splits["train"].ids
 
 
-# ---- what is said otherwise ----
+# ---- flags beside a benchmark, and errors ----
 
 
 def test_flags_win_over_the_preset():
@@ -226,6 +226,7 @@ def test_the_digits_are_a_benchmark_like_any_other():
     train, held_out = load_splits(digits.source, digits, max_train_samples=100)
     assert (len(train), held_out["labels"][:]) == (100, splits["test"]["labels"][:])
     assert load_labeled_images(digits.source, digits)["labels"][:] == held_out["labels"][:]
+    assert len(load_labeled_images(digits.source, digits, split="train")) == 1297
     arguments = DataArguments()
     assert (arguments.benchmark, arguments.may_be_augmented) == ("digits", False)
     assert DataArguments(benchmark="cifar-100").may_be_augmented
@@ -253,7 +254,7 @@ def stored(folder, **splits):
     return str(folder)
 
 
-def test_other_classes_than_were_published_are_told(tmp_path):
+def test_other_classes_than_were_published_raise_a_warning(tmp_path):
     mirror = stored(tmp_path, train=[10, 11, 12] * 2)
     with pytest.warns(UserWarning, match="tieredImageNet was published with 351 classes"):
         train, _ = load_splits(HubDataset(mirror), PRESETS["tiered-imagenet"], held_out_share=0.5)

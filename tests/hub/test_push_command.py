@@ -61,8 +61,9 @@ def test_a_gated_repository_says_how_to_get_in(published, tmp_path, what, capsys
     assert "model.safetensors" in repository(published, "ann/animals-vit").files
 
 
-def test_the_command_line_tells_a_failed_upload(published, tmp_path):
-    published.fail("POST", "/commit/", 403)
+@pytest.mark.parametrize("status", [403, 0])  # 0 is a dropped connection
+def test_the_command_line_tells_a_failed_upload(published, tmp_path, status):
+    published.fail("POST", "/commit/", status)
     with pytest.raises(SystemExit, match="saved in output_dir, but was not uploaded"):
         main(command(tmp_path / "run"))
     assert load_file(tmp_path / "run" / "model.safetensors")

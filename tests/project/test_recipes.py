@@ -75,7 +75,7 @@ def test_a_recipe_trains(recipe, folder, tmp_path, monkeypatch):
     augmented = []
     forward = RandAugment.forward
     monkeypatch.setattr(
-        RandAugment, "forward", lambda *given: augmented.append(1) or forward(*given)
+        RandAugment, "forward", lambda *inputs: augmented.append(1) or forward(*inputs)
     )
     save_timm("timm-beit3", tmp_path / "beit3")
     main(
