@@ -2,7 +2,8 @@
 
 Metrics are functions of tensors; `infer` makes these tensors, `Run` keeps them in a folder and
 `Table` shows numbers as text. Pictures live in `reports`, trainings of several methods in
-`comparison`.
+`comparison`. `hf_metrics` is imported by its own name, since Hugging Face's `evaluate`, which it
+builds on, takes long to import.
 """
 
 from clce_hf.evaluation.calibration import (
@@ -19,7 +20,6 @@ from clce_hf.evaluation.embeddings import (
     uniformity,
 )
 from clce_hf.evaluation.fewshot import FewShotResult, few_shot_accuracy
-from clce_hf.evaluation.hf_metrics import METRIC_NAMES, compute_accuracy, load_metric
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.paired import PairedDifference, paired_difference
 from clce_hf.evaluation.record import Predictions, Run
@@ -27,7 +27,6 @@ from clce_hf.evaluation.suite import LeftOut, Measurements, measure
 from clce_hf.evaluation.table import Table
 
 __all__ = [
-    "METRIC_NAMES",
     "FewShotResult",
     "LeftOut",
     "Measurements",
@@ -38,13 +37,11 @@ __all__ = [
     "alignment",
     "calibration_error",
     "class_similarities",
-    "compute_accuracy",
     "few_shot_accuracy",
     "fit_temperature",
     "infer",
     "iso_score",
     "knn_accuracy",
-    "load_metric",
     "measure",
     "negative_log_likelihood",
     "paired_difference",

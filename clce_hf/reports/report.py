@@ -60,6 +60,25 @@ def write_report(
     figures = [figure for part in parts for figure in part.figures]
     sheet = thumbnail_sheet(_shown_images(figures), image)
     maps = [figure for figure in figures if isinstance(figure, Map)]
+    page = (
+        _environment()
+        .get_template(REPORT_FILE)
+        .render(
+            title=title,
+            facts=_facts(runs, class_names),
+            tables=tables,
+            sections=parts,
+            class_names=class_names,
+            sheet=sheet,
+            maps=_map_data(maps, class_names, sheet.places),
+        )
+    )
+    file = folder / REPORT_FILE
+    file.write_text(page, encoding="utf-8")
+    return file
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("clce_hf.reports"),
         autoescape=True,
@@ -68,18 +87,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
-    page = environment.get_template(REPORT_FILE).render(
-        title=title,
-        facts=_facts(runs, class_names),
-        tables=tables,
-        sections=parts,
-        class_names=class_names,
-        sheet=sheet,
-        maps=_map_data(maps, class_names, sheet.places),
-    )
-    file = folder / REPORT_FILE
-    file.write_text(page, encoding="utf-8")
-    return file
+    return environment
 
 
 def _check(runs: Sequence[Run], class_names: Sequence[str]) -> None:

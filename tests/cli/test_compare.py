@@ -74,7 +74,7 @@ def test_methods_of_a_seed_start_alike_and_see_the_same(tmp_path):
     assert (first - second).abs().max() > 0.1  # another seed is another start
 
 
-def test_grids_vary_what_is_contrasted(tmp_path):
+def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     compare(
         tmp_path,
         *("--methods", "ce,clce", "--temperatures", "0.1,0.5", "--contrastive_weights", "0.3"),
@@ -85,6 +85,11 @@ def test_grids_vary_what_is_contrasted(tmp_path):
         ("CLCE, contrastive_weight 0.3, temperature 0.1", 7),
         ("CLCE, contrastive_weight 0.3, temperature 0.5", 7),
     }
+    printed = capsys.readouterr().out
+    assert "of 1" in printed
+    assert "± nan" not in printed + (tmp_path / "report.html").read_text()
+    times = [run["metrics"]["seconds_per_step"] for run in results(tmp_path)]
+    assert min(times) > 0 and max(times) < 60
 
 
 def test_a_killed_comparison_resumes(tmp_path):
@@ -148,15 +153,6 @@ def test_bad_comparisons_are_refused(tmp_path, monkeypatch, flags, message):
     with pytest.raises(SystemExit, match=message):
         compare(tmp_path / "run", *flags)
     assert not list(tmp_path.glob("run/cells/*/record.json"))
-
-
-def test_one_seed_has_no_interval(tmp_path, capsys):
-    compare(tmp_path, "--methods", "ce,clce", "--num_seeds", "1")
-    printed = capsys.readouterr().out
-    assert "of 1" in printed
-    assert "± nan" not in printed + (tmp_path / "report.html").read_text()
-    times = [run["metrics"]["seconds_per_step"] for run in results(tmp_path)]
-    assert min(times) > 0 and max(times) < 60
 
 
 def test_without_the_extra_nothing_is_trained(tmp_path):
