@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.contrastive import to_unit_length
 from clce_hf.loss.pairs import IGNORE_INDEX
+from clce_hf.loss.unit_length import to_unit_length
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block by default: 16 MiB in float32."""

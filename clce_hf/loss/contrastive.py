@@ -25,14 +25,13 @@ transpose, they need one matrix product with the keys instead of two, and each s
 computed for one of its two anchors.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from clce_hf.loss.anchor_losses import anchor_losses
 from clce_hf.loss.hyperparameters import Variant
-from clce_hf.loss.pairs import pairs_of
 from clce_hf.loss.targets import is_labeled
 
 _BLOCK_ELEMENTS = 2**21
@@ -47,8 +46,6 @@ _KEPT_SLOPES = 2**24
 _PADDING = 16
 """Unused entries at the end of a row: with a length that is a power of two, the entries of a column
 would share a few cache lines and be slow to read."""
-
-_NORM_FLOOR = 1e-12
 
 
 class Blocking(NamedTuple):
@@ -68,18 +65,6 @@ class Blocking(NamedTuple):
         rows = max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
         keeps_slopes = num_anchors == num_keys and num_keys**2 <= _KEPT_SLOPES
         return cls(max(1, min(num_anchors, rows)), keeps_slopes)
-
-
-def to_unit_length(embeddings: Tensor) -> Tensor:
-    """Scale each row to length 1 without overflow; a row below 1e-12, about 0, stays as it is.
-
-    Args:
-        embeddings: floating point, shape (n, d).
-
-    Returns:
-        Shape (n, d), float32 at least: float64 stays float64.
-    """
-    return _UnitLength.apply(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
 
 def contrastive_sum(
@@ -112,33 +97,6 @@ def contrastive_sum(
         return _ContrastiveSum.apply(keys, targets, anchors, temperature, beta, variant, blocking)
 
 
-class _UnitLength(torch.autograd.Function):
-    """Autograd alone would hold twice as many tensors of the embeddings' size.
-
-    The largest entry of a row is divided out first, so that squares neither overflow nor vanish;
-    what remains has a length of at least 1. The gradient of a (nearly) zero row must not blow up by
-    1 / length: it passes as it is.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
-        scale = embeddings.abs().amax(dim=1, keepdim=True)
-        is_zero = scale <= _NORM_FLOOR
-        scale.masked_fill_(is_zero, 1.0)
-        unit = embeddings / scale
-        length = unit.norm(dim=1, keepdim=True).masked_fill_(is_zero, 1.0)
-        unit.div_(length)
-        ctx.save_for_backward(unit, scale, length, is_zero)
-        return unit
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        (gradient,) = grad_outputs
-        unit, scale, length, is_zero = ctx.saved_tensors
-        along = (gradient * unit).sum(1, keepdim=True).masked_fill_(is_zero, 0.0)
-        return torch.addcmul(gradient, unit, along, value=-1).div_(length).div_(scale)
-
-
 class _ContrastiveSum(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -168,7 +126,7 @@ class _ContrastiveSum(torch.autograd.Function):
             else:
                 torch.mm(keys[own], keys.T, out=similarities)
             similarities.div_(temperature)
-            losses = _anchor_losses(
+            losses = anchor_losses(
                 similarities, targets, counted, block, beta, variant, slopes, scratch
             )
             total += losses.sum()
@@ -227,84 +185,3 @@ def _add_symmetric_product(gradient: Tensor, slopes: Tensor, keys: Tensor, rows:
         below = slopes[stop:, start:stop].add_(block[:, rows:].T)
         gradient[start:stop].addmm_(below.T, keys[stop:])
         gradient[stop:].addmm_(below, keys[start:stop])
-
-
-def _anchor_losses(
-    similarities: Tensor,
-    targets: Tensor,
-    counted: Tensor,
-    block: range,
-    beta: float,
-    variant: Variant,
-    slopes: Tensor,
-    scratch: Tensor,
-) -> Tensor:
-    """Return the loss of each anchor, shape (rows, 1), and write its slopes into `slopes`.
-
-    A slope is the derivative with respect to a similarity. The similarities (rows, n) and
-    `scratch`, of the same shape, are overwritten, too. An anchor without a positive gets zeros.
-    """
-    to_positives, to_negatives = slopes, scratch
-    excluded = similarities.new_full((), -math.inf)
-    pairs = pairs_of(targets, block, counted, similarities.dtype)
-    is_anchor = pairs.num_positives > 0
-    anchor_weight = pairs.num_positives.clamp_max(1.0)
-    inv_num_positives = is_anchor / pairs.num_positives.masked_fill(~is_anchor, 1.0)
-    similarities.diagonal(block.start).fill_(-math.inf)
-    similarities.masked_fill_(~counted, -math.inf)
-
-    torch.where(pairs.is_positive, similarities, excluded, out=to_positives)
-    nearest_positive = _largest(to_positives)
-    positive_mean = inv_num_positives.new_zeros(())
-    if variant == "out":
-        finite = to_positives.nan_to_num(neginf=0.0)
-        positive_mean = (
-            _weigh(finite, pairs.positive_weights).sum(1, keepdim=True) * inv_num_positives
-        )
-    to_positives.sub_(nearest_positive).exp_()  # whose multiples their slopes are
-    positive_sum = _sum_or_one(_weigh(to_positives, pairs.positive_weights), is_anchor)
-
-    has_negative = pairs.num_negatives > 0
-    torch.where(pairs.not_negative, excluded, similarities, out=to_negatives)
-    nearest_negative = _largest(to_negatives)
-    to_negatives.sub_(nearest_negative)
-    negative_exp = torch.mul(to_negatives, 1.0 + beta, out=similarities).exp_()
-    negative_sum = _sum_or_one(_weigh(negative_exp, pairs.negative_weights), has_negative)
-    weight_exp = to_negatives.mul_(beta).exp_()
-    if beta < torch.finfo(weight_exp.dtype).tiny:
-        # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
-        weight_exp.nan_to_num_(nan=0.0)
-    weight_sum = _sum_or_one(_weigh(weight_exp, pairs.negative_weights), has_negative)
-
-    log_positives = nearest_positive + positive_sum.log()
-    log_negatives = nearest_negative + (pairs.num_negatives * negative_sum / weight_sum).log()
-    odds = log_negatives - log_positives
-    losses = torch.logaddexp(odds, torch.zeros_like(odds))  # log Z_i - LSE_p(s_ip)
-    share_of_negatives = odds.sigmoid() * anchor_weight
-
-    if variant == "in":
-        losses += pairs.num_positives.log()
-        slopes.mul_(-share_of_negatives / positive_sum)
-    else:
-        losses += log_positives - positive_mean
-        slopes.mul_((-odds).sigmoid() * anchor_weight / positive_sum)
-        slopes.addcmul_(pairs.agreement, inv_num_positives * anchor_weight, value=-1)
-    slopes.addcmul_(negative_exp, (1.0 + beta) * share_of_negatives / negative_sum)
-    slopes.addcmul_(weight_exp, -beta * share_of_negatives / weight_sum)
-    return losses.masked_fill_(~is_anchor, 0.0).mul_(anchor_weight)
-
-
-def _weigh(exponentials: Tensor, weights: Tensor | None) -> Tensor:
-    """Multiply by the weights in place; None stands for weights of 1."""
-    return exponentials if weights is None else exponentials.mul_(weights)
-
-
-def _largest(masked: Tensor) -> Tensor:
-    """Return the largest entry of each row; 0 where all are -inf, which cannot be subtracted."""
-    largest = masked.amax(1, keepdim=True)
-    return largest.masked_fill_(largest == -math.inf, 0.0)
-
-
-def _sum_or_one(exponentials: Tensor, has_any: Tensor) -> Tensor:
-    """Sum each row; 1 where there is nothing to sum, so that dividing and logarithms are safe."""
-    return exponentials.sum(1, keepdim=True).masked_fill_(~has_any, 1.0)

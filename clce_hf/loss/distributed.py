@@ -10,9 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from clce_hf.loss.contrastive import contrastive_sum, to_unit_length
+from clce_hf.loss.contrastive import contrastive_sum
 from clce_hf.loss.hyperparameters import Variant, check_hyperparameters
 from clce_hf.loss.pairs import count_anchors, count_positives
+from clce_hf.loss.unit_length import to_unit_length
 
 
 class ContrastiveTerm(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.contrastive import to_unit_length
+from clce_hf.loss.unit_length import to_unit_length
 from clce_hf.reports.style import INK, WIDTH, palette, picture
 
 if TYPE_CHECKING:

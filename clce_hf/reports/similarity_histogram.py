@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clce_hf.evaluation.embeddings import class_similarities
-from clce_hf.loss.contrastive import to_unit_length
+from clce_hf.loss.unit_length import to_unit_length
 from clce_hf.reports.style import INK, palette, picture
 
 _EDGES = np.linspace(-1.0, 1.0, 101)

@@ -10,7 +10,8 @@ from support.reference import contrastive_reference, cross_entropy_reference
 from torch.autograd import gradcheck, gradgradcheck
 
 from clce_hf import CLCELoss, clce_loss, label_aware_contrastive_loss
-from clce_hf.loss.contrastive import Blocking, contrastive_sum, to_unit_length
+from clce_hf.loss.contrastive import Blocking, contrastive_sum
+from clce_hf.loss.unit_length import to_unit_length
 
 VARIANTS = ["in", "out"]
 

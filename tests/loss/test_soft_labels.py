@@ -13,8 +13,9 @@ from torch.autograd import gradcheck
 from torchvision.transforms import v2
 
 from clce_hf import CLCELoss, clce_loss, label_aware_contrastive_loss
-from clce_hf.loss.contrastive import Blocking, contrastive_sum, to_unit_length
+from clce_hf.loss.contrastive import Blocking, contrastive_sum
 from clce_hf.loss.pairs import count_anchors, count_positives
+from clce_hf.loss.unit_length import to_unit_length
 
 VARIANTS = ["in", "out"]
 CLASSES = 4
