@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def published(hub):
-    """A base model with a licence, and photographs as Parquet files, on the Hub."""
+    """A base model with a license, and photographs as Parquet files, on the Hub."""
     import datasets
     from support.pushing import PROCESSOR
     from support.tiny import CLASSES, vit

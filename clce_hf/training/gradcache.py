@@ -46,7 +46,7 @@ def forward_in_mini_batches(
         forward: runs a model on one mini-batch of m images and returns tensors of shape (m, ...).
             In the backward pass it is run again.
         mini_batches: inputs of the model, with tensors on one device.
-        no_sync: a context in which a backward pass leaves gradients unsynchronised; the last
+        no_sync: a context in which a backward pass leaves gradients unsynchronized; the last
             mini-batch alone runs outside it.
 
     Returns:
