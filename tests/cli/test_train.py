@@ -1,6 +1,7 @@
 """Images of folders, from the command to the pipeline."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -139,13 +140,12 @@ def test_a_timm_checkpoint(folder, tmp_path):
     assert classify(str(folder / "validation" / "bee" / "0.png"))[0]["label"] in CLASSES
 
 
-def test_the_module_runs_as_a_program(tmp_path):
-    run = [sys.executable, "-m", "clce_hf"]
-    helped = subprocess.run([*run, "--help"], capture_output=True, text=True, timeout=600)
-    assert helped.returncode == 0
-    assert "clce-hf COMMAND" in helped.stdout
+def test_the_module_runs_as_a_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["clce-hf", "--help"])
+    runpy.run_module("clce_hf", run_name="__main__")
+    assert "clce-hf COMMAND" in capsys.readouterr().out
     done = subprocess.run(
-        [*run, "train", "--output_dir", str(tmp_path), *QUICK],
+        [sys.executable, "-m", "clce_hf", "train", "--output_dir", str(tmp_path), *QUICK],
         capture_output=True,
         text=True,
         timeout=600,

@@ -21,48 +21,55 @@ from support.pushing import (
 from support.tiny import CLASSES, StopAt, beit, logged, vit
 from transformers import AutoModelForImageClassification
 
-
-@pytest.mark.parametrize(("build", "projection_dim"), [(vit, 8), (beit, None)])
-def test_a_pushed_model_loads_anywhere(hub, tmp_path, build, projection_dim):
-    trainer = make_trainer(tmp_path / "run", build, projection_dim=projection_dim)
-    trainer.train()
-    trainer.push_to_hub(pictures=True)
-    pushed = repository(hub)
-    assert pushed.commits == ["End of training"]
-    expected = {
-        *("README.md", "config.json", "model.safetensors", "preprocessor_config.json"),
-        *("training_args.bin", "training_curve.png", "embeddings.png"),
-    }
-    head = {"projection_head.safetensors"} if projection_dim else set()
-    assert root_files(pushed) == set(pushed.files) == expected | head
-    for name in ("training_curve.png", "embeddings.png"):
-        picture = Image.open(io.BytesIO(pushed.files[name])).convert("L")
-        assert np.asarray(picture).std() > 5
-
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8))
-    image.save(tmp_path / "image.jpg")
-    pixels = PROCESSOR(Image.open(tmp_path / "image.jpg"), return_tensors="pt")["pixel_values"]
-    with torch.no_grad():
-        logits = trainer.model.eval()(pixels).logits[0]
-    script = """
+LOADING = """
 import json, torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
-processor = AutoImageProcessor.from_pretrained("ann/photos")
+processor = AutoImageProcessor.from_pretrained("REPOSITORY")
 model, loading = AutoModelForImageClassification.from_pretrained(
-    "ann/photos", output_loading_info=True)
+    "REPOSITORY", output_loading_info=True)
 assert not any(loading.values()), loading
 with torch.no_grad():
     inputs = processor(Image.open("image.jpg"), return_tensors="pt")
     print(json.dumps(model(**inputs).logits[0].tolist()))
 """
-    snippet = pushed.files["README.md"].decode().split("```python\n")[1].split("```")[0]
-    printed, warned = run_without_the_package(script + snippet, cwd=tmp_path)
-    first, second = printed.strip().splitlines()
-    torch.testing.assert_close(torch.tensor(json.loads(first)), logits)
-    best = eval(second)[0]
-    assert best["label"] == CLASSES[logits.argmax()]
-    assert best["score"] == pytest.approx(logits.softmax(0).max().item(), abs=1e-5)
+
+
+def test_a_pushed_model_loads_anywhere(hub, tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8))
+    image.save(tmp_path / "image.jpg")
+    pixels = PROCESSOR(Image.open(tmp_path / "image.jpg"), return_tensors="pt")["pixel_values"]
+    script, logits = "", []
+    for build, projection_dim in ((vit, 8), (beit, None)):
+        name = f"ann/{build.__name__}"
+        trainer = make_trainer(
+            tmp_path / name, build, projection_dim=projection_dim, hub_model_id=name
+        )
+        trainer.train()
+        trainer.push_to_hub(pictures=True)
+        pushed = repository(hub, name)
+        assert pushed.commits == ["End of training"]
+        expected = {
+            *("README.md", "config.json", "model.safetensors", "preprocessor_config.json"),
+            *("training_args.bin", "training_curve.png", "embeddings.png"),
+        }
+        head = {"projection_head.safetensors"} if projection_dim else set()
+        assert root_files(pushed) == set(pushed.files) == expected | head
+        for file in ("training_curve.png", "embeddings.png"):
+            picture = Image.open(io.BytesIO(pushed.files[file])).convert("L")
+            assert np.asarray(picture).std() > 5
+        with torch.no_grad():
+            logits.append(trainer.model.eval()(pixels).logits[0])
+        script += LOADING.replace("REPOSITORY", name)
+        script += pushed.files["README.md"].decode().split("```python\n")[1].split("```")[0]
+
+    printed, warned = run_without_the_package(script, cwd=tmp_path)
+    lines = printed.strip().splitlines()
+    for expected, loaded, classified in zip(logits, lines[::2], lines[1::2], strict=True):
+        torch.testing.assert_close(torch.tensor(json.loads(loaded)), expected)
+        best = eval(classified)[0]
+        assert best["label"] == CLASSES[expected.argmax()]
+        assert best["score"] == pytest.approx(expected.softmax(0).max().item(), abs=1e-5)
     assert "newly initialized" not in warned and "not used" not in warned
 
 
