@@ -158,7 +158,7 @@ def test_a_thousand_classes_do_not_break(tmp_path):
     assert "60 images · 1,000 classes" in page.text_in("p")
 
 
-def test_records_that_do_not_fit_are_refused(tmp_path):
+def test_runs_that_do_not_fit_are_refused(tmp_path):
     other = run("CLCE", labels=run().predictions.labels.flip(0))
     with pytest.raises(ValueError, match="CLCE, seed 0, was measured on other images than CE"):
         write(tmp_path, [run(), other])
