@@ -9,6 +9,7 @@ from accelerate import PartialState
 from clce_hf.cli.errors import exit_on_error
 from clce_hf.cli.parsing import parse
 from clce_hf.cli.train import Outcome, finetune
+from clce_hf.evaluation.table import Table
 
 
 def demo(argv: Sequence[str]) -> None:
@@ -24,14 +25,18 @@ def demo(argv: Sequence[str]) -> None:
             args.output_dir = folder
             outcomes[name] = finetune(model, data, args)
     if PartialState().is_main_process:
-        _print(outcomes)
+        print(f"\n{_table(outcomes).as_text()}")
 
 
-def _print(outcomes: dict[str, Outcome]) -> None:
-    print(f"\n{'loss':14}{'accuracy':>9}{'cross-entropy':>15}{'seconds':>9}")
-    for name, outcome in outcomes.items():
-        metrics = outcome.metrics
-        print(
-            f"{name:14}{metrics['eval_accuracy']:>9.2%}{metrics['eval_loss']:>15.4f}"
-            f"{outcome.seconds:>9.1f}"
+def _table(outcomes: dict[str, Outcome]) -> Table:
+    rows = [
+        (
+            name,
+            f"{outcome.metrics['eval_accuracy']:.2%}",
+            f"{outcome.metrics['eval_loss']:.4f}",
+            f"{outcome.seconds:.1f}",
         )
+        for name, outcome in outcomes.items()
+    ]
+    header = ("loss", "accuracy", "cross-entropy", "seconds")
+    return Table("Trained on the digits", header, rows)
