@@ -75,7 +75,8 @@ def test_defaults_of_the_digits_stay_with_the_digits(tmp_path):
 
 def test_the_demo_compares_both_losses(capsys):
     main(["demo", "--max_steps", "60", "--use_cpu", "--disable_tqdm", "true"])
-    table = capsys.readouterr().out.split("loss  ")[-1].splitlines()
-    accuracies = {line[:14].strip(): float(line[14:23].rstrip("% ")) for line in table[1:]}
+    _, header, *lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert header.split() == ["loss", "accuracy", "cross-entropy", "seconds"]
+    accuracies = {name: float(rate.rstrip("%")) for name, rate, *_ in map(str.split, lines)}
     assert accuracies.keys() == {"cross-entropy", "CLCE"}
     assert min(accuracies.values()) > 15
