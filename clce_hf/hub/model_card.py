@@ -107,7 +107,7 @@ def loads_with(model: nn.Module) -> list[str]:
     base = cast(Any, model).get_base_model() if is_wrapped else model
     if not isinstance(base, PreTrainedModel):
         return []
-    is_adapter = is_wrapped or getattr(base, "_hf_peft_config_loaded", False)
+    is_adapter = is_wrapped or bool(getattr(base, "peft_config", None))
     is_timm = base.config.model_type == "timm_wrapper"
     return ["Transformers", *["timm"] * is_timm, *["PEFT"] * is_adapter]
 
