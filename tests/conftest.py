@@ -1,5 +1,6 @@
 import atexit
 import contextlib
+import gc
 import io
 import os
 import tempfile
@@ -20,6 +21,21 @@ os.environ["HF_HOME"] = _running.enter_context(tempfile.TemporaryDirectory())
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_finish():
+    """Have the garbage collector pass over all that was imported.
+
+    Trainer collects garbage at the end of each training, which would take longer than the small
+    trainings of the tests.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Undo it: Hypothesis, in its summary, asks the collector for what it passes over."""
+    gc.unfreeze()
 
 
 @pytest.fixture

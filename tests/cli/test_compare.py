@@ -18,6 +18,7 @@ from clce_hf.evaluation.paired import paired_difference
 from clce_hf.evaluation.record import Run
 
 QUICK = ["--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", "3", "--num_seeds", "2"]
+QUICK += ["--max_eval_samples", "100"]
 
 
 def compare(output, *flags):

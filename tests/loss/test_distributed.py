@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import gather_cases
-from support.launching import launch
+from support.launching import launch_with_torch
 
 from clce_hf import label_aware_contrastive_loss
 from clce_hf.loss.distributed import contrastive_term, gather_rows
@@ -13,7 +13,7 @@ from clce_hf.loss.distributed import contrastive_term, gather_rows
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gathered")
-    launch(gather_cases.__file__, str(folder), num_processes=3)
+    launch_with_torch(gather_cases.__file__, str(folder), num_processes=3)
     return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(3)]
 
 

@@ -1,4 +1,4 @@
-"""Contrast embeddings that several processes share in every uneven way; run by accelerate launch.
+"""Contrast embeddings that several processes share in every uneven way; run by torchrun.
 
 Each process writes whether its part, and its gradient averaged as in distributed training, are
 those of one process with all embeddings, in float64.
@@ -10,11 +10,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 
-from clce_hf import label_aware_contrastive_loss
+from clce_hf.loss.clce import label_aware_contrastive_loss
 from clce_hf.loss.distributed import contrastive_term, gather_rows
-from support.launching import leave_together
 
 # Labels of each of three processes.
 SHARES = {
@@ -74,7 +72,7 @@ def error(shares, hyperparameters, seed, is_soft):
 
 
 def main(folder: str) -> None:
-    PartialState()
+    dist.init_process_group("gloo")
     assert dist.get_world_size() == 3
     errors = {
         f"{name}, {hyperparameters['variant']}": error(shares, hyperparameters, seed, is_soft)
@@ -92,4 +90,5 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    leave_together()
+    dist.barrier()  # a process that left first would break what the others still hold open
+    dist.destroy_process_group()
