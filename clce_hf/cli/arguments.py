@@ -12,7 +12,33 @@ from clce_hf.models.pretrained import HubOptions, create_model, load_model
 
 
 @dataclass
-class ModelArguments:
+class HubArguments:
+    """How to reach a model on the Hub."""
+
+    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
+    model_revision: str = field(
+        default="main", metadata={"help": "Branch, tag or commit of the model."}
+    )
+    token: str | None = field(
+        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run code that the model's repository brings."}
+    )
+
+    @property
+    def hub(self) -> HubOptions:
+        """The options by the names that loaders have for them."""
+        return {
+            "cache_dir": self.cache_dir,
+            "revision": self.model_revision,
+            "token": self.token,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+@dataclass
+class ModelArguments(HubArguments):
     """Which model to start from."""
 
     model_name_or_path: str | None = field(
@@ -25,22 +51,12 @@ class ModelArguments:
     config_name: str | None = field(
         default=None, metadata={"help": "Config, if it is not the model's own."}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
-    model_revision: str = field(
-        default="main", metadata={"help": "Branch, tag or commit of the model."}
-    )
     image_processor_name: str | None = field(
         default=None, metadata={"help": "Image processor, if it is not the model's own."}
-    )
-    token: str | None = field(
-        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
     )
     drop_path_rate: float | None = field(
         default=None,
         metadata={"help": "Share of images that skip a residual block in training."},
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run code that the model's repository brings."}
     )
     ignore_mismatched_sizes: bool = field(
         default=False, metadata={"help": "Replace a head of another number of classes."}
@@ -64,16 +80,6 @@ class ModelArguments:
     def is_named(self) -> bool:
         """Whether any model is named."""
         return bool(self.model_name_or_path or self.model_type)
-
-    @property
-    def hub(self) -> HubOptions:
-        """How to reach the model on the Hub."""
-        return {
-            "cache_dir": self.cache_dir,
-            "revision": self.model_revision,
-            "token": self.token,
-            "trust_remote_code": self.trust_remote_code,
-        }
 
     def check_is_named(self) -> None:
         """Raise `ValueError` unless a model is named."""

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 
+from clce_hf.cli.arguments import HubArguments
 from clce_hf.cli.data_arguments import LabeledImagesArguments
 from clce_hf.cli.errors import user_errors
 from clce_hf.cli.parsing import read_numbers
@@ -28,7 +29,7 @@ EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(HubArguments):
     """Which checkpoint to evaluate, and how."""
 
     model_name_or_path: str = field(
@@ -54,16 +55,6 @@ class EvaluateArguments:
     report: bool = field(
         default=True, metadata={"help": "Write report.html and its pictures, too."}
     )
-    model_revision: str = field(
-        default="main", metadata={"help": "Branch, tag or commit of the model."}
-    )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
-    token: str | None = field(
-        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run code that the model's repository brings."}
-    )
 
 
 def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Measurements:
@@ -79,13 +70,7 @@ def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Meas
             _check_report()
         shots = read_numbers(arguments.k_shots, "k_shots", int)
         images = data.load(arguments.cache_dir, arguments.token)
-        model, processor, missing = load_checkpoint(
-            arguments.model_name_or_path,
-            cache_dir=arguments.cache_dir,
-            revision=arguments.model_revision,
-            token=arguments.token,
-            trust_remote_code=arguments.trust_remote_code,
-        )
+        model, processor, missing = load_checkpoint(arguments.model_name_or_path, **arguments.hub)
         head, _ = find_classification_layer(model, arguments.classification_layer)
     has_head = not any(name.startswith(head) for name in missing)
     rows: Any = with_images(images, evaluation_rows(processor))
