@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """What was asked for cannot be had; the message says why and what to do."""
+    """What was asked for is not available; the message says why and what to do."""
 
 
 class ArgumentError(ValueError):
@@ -21,7 +21,7 @@ class ArgumentError(ValueError):
         self.argument = argument
 
 
-def abbreviate(names: Sequence[str]) -> str:
-    """Join the first ten names for a message, and say how many more there are."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
+def abbreviate(names: Sequence[str], most: int = 10) -> str:
+    """Join the first names for a message, and say how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

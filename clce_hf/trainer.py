@@ -11,7 +11,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
 from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch
-from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, Method
+from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
 from clce_hf.models.capture import EmbeddingCapture
@@ -22,7 +22,7 @@ from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checks
 from clce_hf.training.checkpoints import load_weights, save_projection
 from clce_hf.training.even_batches import fill_last_batches
-from clce_hf.training.forward import Forward, hook, is_training, loss_and_outputs
+from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
 from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
 from clce_hf.training.meters import Meters
 from clce_hf.training.objective import Objective
@@ -41,8 +41,8 @@ class CLCETrainer(PublishingTrainer):
         ValueError: for a model, data set or setting that CLCE cannot train, naming the fix.
     """
 
-    # compute_loss weighs each micro-batch by its share of the optimizer step itself: a model that
-    # does not hand num_items_in_batch to its loss, like BEiT, would be scaled wrongly otherwise.
+    # compute_loss already scales each micro-batch to its share of the optimizer step. Trainer would
+    # rescale by the model's signature, wrongly for models like BEiT that drop num_items_in_batch.
     loss_is_scaled_for_ga = True
     pushed_files = (PROJECTION_FILE,)
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
@@ -79,9 +79,9 @@ class CLCETrainer(PublishingTrainer):
             optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics,
         )
-        # Has the labels of a step counted for every model: the loss that is scaled by it is ours.
+        # Trainer is to count the labels of each step whatever the model accepts: we scale the loss.
         self.model_accepts_loss_kwargs = True
-        # Empty for a model whose forward takes no labels, which this one is not given anyway.
+        # Trainer finds none if the model's forward takes no labels; we withhold them anyway.
         self.label_names = self.label_names or ["labels"]
         self._meters = Meters(self.is_world_process_zero())
         checks.check_layer_decay(self.args.layer_decay, self.optimizer)
@@ -90,12 +90,12 @@ class CLCETrainer(PublishingTrainer):
     # ---- before training ----
 
     def _hp_search_setup(self, trial: Any) -> None:
-        # The first hook of a run at which model_init's model and a trial's arguments are there.
+        # Called by every train(), once model_init's model and a trial's arguments are there.
         super()._hp_search_setup(trial)
         self._prepare()
 
     def _prepare(self) -> None:
-        """Check the settings, the model and the data, and hook the model where it is contrasted."""
+        """Check the settings, the model and the data; hook the model if it is contrasted."""
         model, args = cast(nn.Module, self.model), self.args
         check_settings(args)
         checks.check_model(model)
@@ -112,19 +112,20 @@ class CLCETrainer(PublishingTrainer):
         if args.contrastive_weight > 0:
             gathered = self.accelerator.num_processes if args.gather_across_devices else 1
             checks.check_has_negatives(args.samples_per_class, gathered * self._train_batch_size)
-            self._capture = hook(model, args.classification_layer, args.projection_dim, args.seed)
+            layer, size = args.classification_layer, args.projection_dim
+            self._capture = read_embeddings(model, layer, size, args.seed)
         self._forward = Forward(self._capture, self.accelerator.no_sync)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        size = self.args.samples_per_class
-        if size is None:
+        group_size = self.args.samples_per_class
+        if group_size is None:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        labels = cast(Tensor, checks.training_labels(dataset, size, self.label_names))
+        labels = cast(Tensor, checks.training_labels(dataset, group_size, self.label_names))
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         self.pop_callback(SamplerEpoch)  # of an earlier run
         self.add_callback(SamplerEpoch)
-        return GroupByLabelSampler(labels, size, self._train_batch_size, seed=seed)
+        return GroupByLabelSampler(labels, group_size, self._train_batch_size, seed=seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, its learning rates decayed by layer where `layer_decay` is set."""
@@ -146,14 +147,13 @@ class CLCETrainer(PublishingTrainer):
     ) -> Any:
         """Return the CLCE loss of a batch in training, its cross-entropy in evaluation.
 
-        The labels are withheld from the model unless its `forward` requires them: its own loss,
-        which some architectures scale wrongly under gradient accumulation, is not used. In training
-        the loss is this micro-batch's share of the optimizer step: cross-entropy is the mean over
-        all its samples, the contrastive term the mean over its micro-batches.
+        The model's own loss is not used, since some architectures scale it wrongly under gradient
+        accumulation. In training the loss is this micro-batch's share of the optimizer step:
+        cross-entropy is the mean over its samples, the contrastive term over its micro-batches.
 
         Raises:
-            ValueError: for labels that are missing or not one class per image (in training, or its
-                class probabilities), a wrong classification layer, embeddings without gradient.
+            ValueError: if labels are missing or are not one class per image (training also takes
+                class probabilities), or for a wrong layer or embeddings without gradient.
             FloatingPointError: in training, if a term is not finite.
         """
         inputs, labels = split_labels(inputs, self.label_names, self._required)
@@ -162,10 +162,10 @@ class CLCETrainer(PublishingTrainer):
         objective, num_items = self._objective, num_items_in_batch
         if is_training(model):
             # Outside train() there are no accumulation steps to share with.
-            share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
+            step_share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
             step = self.state.global_step + 1
-            terms = objective.training_terms(forwarded, targets, num_items, share, step)
-            self._meters.add_step(terms, share)
+            terms = objective.training_terms(forwarded, targets, num_items, step_share, step)
+            self._meters.add_step(terms, step_share)
         else:
             terms = objective.evaluation_terms(forwarded, targets, num_items)
             self._meters.add_evaluation(terms, forwarded.embeddings, targets)
@@ -184,7 +184,7 @@ class CLCETrainer(PublishingTrainer):
 
     @property
     def _mini_batch_size(self) -> int | None:
-        """Images to forward at a time; None, on every process alike, for the whole batch."""
+        """Images to forward at a time, the same on every process; None for the whole batch."""
         size = self.args.cached_mini_batch_size
         return None if size is None or size >= self._train_batch_size else size
 
@@ -236,7 +236,7 @@ class CLCETrainer(PublishingTrainer):
         if not load_weights(self, None, self._capture, folder):
             super()._load_best_model()
 
-    def card_method(self) -> Method:
+    def card_method(self) -> CardMethod:
         """Name CLCE, or cross-entropy where nothing is contrasted."""
         return CROSS_ENTROPY if self._capture is None else CLCE
 

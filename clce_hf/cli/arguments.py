@@ -138,7 +138,7 @@ class TrainArguments(CLCEConfig):
 
 @dataclass
 class SmallViTArguments(TrainArguments):
-    """Defaults that train the small ViT from nothing on the digits, in seconds."""
+    """Defaults that train the small ViT from scratch on the digits, in seconds."""
 
     num_train_epochs: float = 30.0
     per_device_train_batch_size: int = 64

@@ -52,7 +52,7 @@ class ImageArguments:
         is_named = self.dataset_name is not None or self.benchmark is not None
         folders = self._folders()
         if folders and is_named:
-            raise ValueError(f"Give one of dataset_name, benchmark and {self._folder_flag}.")
+            raise ValueError(f"Give {self._folder_flag}, or dataset_name or benchmark, not both.")
         if self.benchmark_dir is not None and self.benchmark is None:
             raise ValueError("benchmark_dir needs benchmark, whose images lie in it.")
         if not folders and not is_named:
@@ -87,8 +87,11 @@ class ImageArguments:
             if name != source.name:  # a mirror has other commits
                 source = dataclasses.replace(source, name=name, config=None, revision=None)
             flags |= {"config": self.dataset_config_name, "revision": self.dataset_revision}
-        elif preset is not None and self.dataset_name is not None:
-            raise ValueError(f"{preset.title} is not on the Hub: leave dataset_name out.")
+        elif self.dataset_name is not None or self.dataset_config_name or self.dataset_revision:
+            raise ValueError(
+                "These images are not on the Hub: leave out dataset_name, dataset_config_name and "
+                "dataset_revision."
+            )
         return dataclasses.replace(
             source, **{name: value for name, value in flags.items() if value is not None}
         )
@@ -106,9 +109,7 @@ class DataArguments(ImageArguments):
     )
     train_val_split: float = field(
         default=0.15,
-        metadata={
-            "help": "Share of the training images to evaluate on, where there are no others."
-        },
+        metadata={"help": "Share of the training images to evaluate on, if there are no others."},
     )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Train on this many images at most, drawn at random."}
@@ -121,7 +122,7 @@ class DataArguments(ImageArguments):
     )
     mixup_alpha: float = field(
         default=0.0,
-        metadata={"help": "Mix training images by mixup, with this parameter of Beta; 0 does not."},
+        metadata={"help": "Mix training images by mixup with this parameter of Beta; 0: off."},
     )
     cutmix_alpha: float = field(
         default=0.0,
@@ -174,7 +175,8 @@ class LabeledImagesArguments(ImageArguments):
     """Which labeled images to evaluate a checkpoint on."""
 
     data_dir: str | None = field(
-        default=None, metadata={"help": "Folder of images, CLASS/*.jpg, instead."}
+        default=None,
+        metadata={"help": "Folder of images (CLASS/*.jpg), instead of a named data set."},
     )
     split: str | None = field(
         default=None,
@@ -185,7 +187,7 @@ class LabeledImagesArguments(ImageArguments):
 
     def __post_init__(self) -> None:
         if self.split is not None and self.dataset_name is None and self.benchmark is None:
-            raise ValueError("split is one of dataset_name or benchmark: give either.")
+            raise ValueError("split needs dataset_name or benchmark.")
         super().__post_init__()
 
     def _folders(self) -> dict[str, str]:

@@ -35,7 +35,7 @@ def user_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the program with one line instead of a traceback where the user can mend it."""
+    """End the program with one line instead of a traceback where the user can fix it."""
     try:
         yield
     except (UserError, UnreadableImageError) as error:

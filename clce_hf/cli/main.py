@@ -29,7 +29,7 @@ commands:
   evaluate
           measure a checkpoint: accuracy, calibration, few-shot episodes, embedding quality
   compare
-          train with several losses and seeds, and compare them; runs again to go on
+          train with several losses and seeds, and compare them; run it again to resume
   demo    train on the digits with cross-entropy and with CLCE, and compare
 
 clce-hf COMMAND --help lists the flags. A config file holds flags by name; flags beside it win.
@@ -65,7 +65,7 @@ def _evaluate(argv: Sequence[str]) -> None:
         evaluation = evaluate(arguments, data)
     if PartialState().is_main_process:
         _print_tables(evaluation_tables(evaluation))
-        print(f"\n{arguments.output_dir} holds all of it.")
+        print(f"\n{arguments.output_dir} contains the results.")
     _end_together()
 
 
@@ -85,7 +85,7 @@ def _compare(argv: Sequence[str]) -> None:
         print("clce-hf: other processes still train; the last one writes the results.")
         return
     _print_tables(tables)
-    print(f"\n{args.output_dir} holds all of it: results.json, report.html and its pictures.")
+    print(f"\n{args.output_dir} contains the results: results.json, report.html and its pictures.")
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

@@ -88,7 +88,7 @@ def read_numbers(text: str | None, flag: str, kind: type) -> list[Any]:
     try:
         return [] if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--{flag} {text}: numbers, separated by commas, are needed.") from None
+        raise ValueError(f"--{flag} {text}: expected numbers separated by commas.") from None
 
 
 def _did_you_mean(unknown: Sequence[str], known: Collection[str]) -> str:
@@ -104,5 +104,5 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         sys.exit(f"clce-hf: error: the config file cannot be read: {error}")
     if not isinstance(settings, dict):
-        sys.exit(f"clce-hf: error: {file.name} holds no settings by name")
+        sys.exit(f"clce-hf: error: {file.name} is not a mapping of settings")
     return settings

@@ -64,7 +64,7 @@ def read_methods(file: Path) -> list[Method]:
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"the file cannot be read: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise ValueError("the file holds no methods, each a name with its fields.")
+        raise ValueError("the file must map the name of each method to its fields.")
     known = {field.name for field in dataclasses.fields(CLCEConfig)}
     methods = []
     for name, fields in content.items():

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from clce_hf.comparison.grid import Cell
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.record import RECORD_FILE, Run
-from clce_hf.evaluation.suite import classification_metrics, embedding_metrics
+from clce_hf.evaluation.suite import measure
 from clce_hf.trainer import CLCETrainer
 
 
@@ -67,7 +67,12 @@ def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Run:
     trainer.add_callback(clock)
     trainer.train()
     args = trainer.args
-    predictions = infer(cast(nn.Module, trainer.model), images, args.per_device_eval_batch_size)
+    predictions = infer(
+        cast(nn.Module, trainer.model),
+        images,
+        args.per_device_eval_batch_size,
+        args.classification_layer,
+    )
     return Run(
         method=cell.method.name,
         seed=cell.seed,
@@ -75,8 +80,7 @@ def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Run:
         batch_size=args.train_batch_size * args.gradient_accumulation_steps,
         predictions=predictions,
         metrics={
-            **classification_metrics(predictions.logits, predictions.labels),
-            **embedding_metrics(predictions.embeddings, predictions.labels),
+            **measure(predictions, shots=()).metrics,
             "seconds_per_step": statistics.median(clock.seconds),
         },
         log_history=trainer.state.log_history,

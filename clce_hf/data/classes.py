@@ -16,8 +16,8 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> 
         if column not in dataset.column_names:
             raise ArgumentError(
                 argument,
-                f"{argument.replace('_', ' ')} {column!r}: the data set has no such column, but "
-                f"{', '.join(dataset.column_names)}.",
+                f"{argument.replace('_', ' ')} {column!r}: the data set has no such column; it "
+                f"has {', '.join(dataset.column_names)}.",
             )
     columns = {image_column: "image", label_column: "labels"}
     dataset = dataset.select_columns(list(columns))
@@ -61,8 +61,8 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
         if unseen := classes[name] - classes[first]:
             words = [str(class_name(value)) for value in sorted(unseen)]
             raise ValueError(
-                f"The {name} images have classes that are not trained: {abbreviate(words)}. Give "
-                f"these classes training images, or take their images out of {name!r}."
+                f"The {name} images have classes without training images: "
+                f"{abbreviate(words)}. Give these classes training images, or take their images out of {name!r}."
             )
     if isinstance(feature, ClassLabel):
         return splits

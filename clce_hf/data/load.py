@@ -46,7 +46,7 @@ def load_splits(
     if preset is not None:
         stored = _by_our_names(stored, preset)
     if "train" not in stored:
-        raise ValueError(f"The data set has no split named 'train', but {list(stored)}.")
+        raise ValueError(f"The data set has no split named 'train'; it has {', '.join(stored)}.")
     names = ["train"]
     if preset is None or not preset.is_few_shot:
         names += [name for name in ("validation", "test") if name in stored][:1]
@@ -127,7 +127,7 @@ def _by_our_names(stored: DatasetDict, preset: Preset) -> DatasetDict:
 
 def _joined(stored: DatasetDict, names: str) -> Dataset:
     if missing := [name for name in names.split("+") if name not in stored]:
-        raise ValueError(f"The data set has no split named {missing[0]!r}, but {list(stored)}.")
+        raise ValueError(f"The data set has no split {missing[0]!r}; it has {', '.join(stored)}.")
     return concatenate_datasets([stored[name] for name in names.split("+")])
 
 

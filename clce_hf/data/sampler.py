@@ -15,9 +15,9 @@ class GroupByLabelSampler(Sampler[int]):
     """Yield indices in groups of `samples_per_class` images of one class.
 
     Consecutive runs of `batch_size` indices are whole groups, so a batch sampler over this one
-    gives every anchor `samples_per_class - 1` positives at least. Each image comes once an epoch; a
-    class whose size is not a multiple of `samples_per_class` has its last group topped up with
-    other images of its own, and a class smaller than a group repeats its images.
+    gives every anchor at least `samples_per_class - 1` positives. Every image comes at least once
+    per epoch: the last group of a class is filled up with other images of the class, and a class
+    smaller than a group repeats its images.
 
     A batch draws its classes by their shares of the groups left, so class frequencies are those of
     the data set throughout the epoch. As long as others are left, no class has more groups in a
@@ -53,7 +53,7 @@ class GroupByLabelSampler(Sampler[int]):
         self._groups_per_batch = batch_size // samples_per_class
         self._group_counts = torch.tensor([-(-len(m) // samples_per_class) for m in self._members])
         shares = self._groups_per_batch * self._group_counts
-        self._most_a_batch = -(-shares // self._group_counts.sum())
+        self._max_groups_per_batch = -(-shares // self._group_counts.sum())
         self._seed = seed
         self._epoch = 0
         small = sum(len(members) < samples_per_class for members in self._members)
@@ -97,7 +97,7 @@ class GroupByLabelSampler(Sampler[int]):
             order = torch.randperm(len(left), generator=generator)
             room = min(self._groups_per_batch, total)
             drawn = order.repeat_interleave(
-                _draw_by_share(left[order], self._most_a_batch[order], room, generator)
+                _draw_by_share(left[order], self._max_groups_per_batch[order], room, generator)
             )
             left -= drawn.bincount(minlength=len(left))
             sequence += drawn.tolist()
@@ -151,7 +151,7 @@ def check_group_size(samples_per_class: int, batch_size: int) -> None:
     if samples_per_class < 2:
         raise ValueError(
             f"samples_per_class must be at least 2, so that an image has a positive, got "
-            f"{samples_per_class}; None leaves the batches to chance."
+            f"{samples_per_class}; None uses Trainer's own sampler."
         )
     if batch_size % samples_per_class:
         raise ValueError(

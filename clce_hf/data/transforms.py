@@ -94,7 +94,10 @@ def _output_size(processor: BaseImageProcessor) -> tuple[int, int]:
     for size in ((96, 64), (64, 64)):
         pixels = processor(Image.new("RGB", size), return_tensors="pt").get("pixel_values")
         if pixels is None or pixels.dim() != 4:
-            raise ValueError(f"{type(processor).__name__} does not make images of pixels.")
+            raise ValueError(
+                f"{type(processor).__name__} does not return pixel_values of shape "
+                "(n, channels, height, width)."
+            )
         sizes.add(tuple(pixels.shape[-2:]))
     if len(sizes) > 1:
         raise ValueError(

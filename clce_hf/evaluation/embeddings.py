@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.pairs import IGNORE_INDEX
+from clce_hf.loss.targets import IGNORE_INDEX
 from clce_hf.loss.unit_length import to_unit_length
 
 BLOCK_ELEMENTS = 2**22
@@ -48,7 +48,7 @@ def alignment(embeddings: Tensor, labels: Tensor, *, block_elements: int = BLOCK
     Wang and Isola, arXiv 2005.10242, alpha = 2; a positive pair is here two images of a class.
 
     Raises:
-        ValueError: if no class has two embeddings.
+        ValueError: if no class has two embeddings, or there is only one class.
     """
     similarities = class_similarities(embeddings, labels, block_elements=block_elements)
     return 2.0 - 2.0 * similarities["within"]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clce_hf.evaluation.logistic_regression import logistic_scores
-from clce_hf.loss.pairs import IGNORE_INDEX
+from clce_hf.loss.targets import IGNORE_INDEX
 from clce_hf.loss.unit_length import to_unit_length
 
 Classifier = Literal["cosine", "logistic"]

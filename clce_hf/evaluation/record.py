@@ -17,8 +17,8 @@ class Predictions:
     """Output of a classifier for n images.
 
     Attributes:
-        logits: floating point, shape (n, classes); of no classes where the model does not know the
-            classes of the images.
+        logits: floating point, shape (n, classes); shape (n, 0) if the model does
+            not know the classes of the images.
         embeddings: the pooled vectors that enter the classification layer, floating point, shape
             (n, d).
         labels: the true classes, integers, shape (n,).

@@ -1,10 +1,10 @@
 """What goes to the Hugging Face Hub: `PublishingTrainer`, the model card and its results.
 
 A push that fails is explained and loses nothing, and a token never lies in a saved file. This room
-knows no contrastive loss and draws no picture: `CLCETrainer`, which derives from its trainer, does.
+computes no loss and draws no picture: `CLCETrainer`, which derives from its trainer, does.
 """
 
-from clce_hf.hub.model_card import Method
+from clce_hf.hub.model_card import CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 
-__all__ = ["Method", "PublishingTrainer"]
+__all__ = ["CardMethod", "PublishingTrainer"]

@@ -1,6 +1,6 @@
 """How model cards name the methods of training, and whom they cite."""
 
-from clce_hf.hub.model_card import Method
+from clce_hf.hub.model_card import CardMethod
 
 _CITATION = """```bibtex
 @inproceedings{long2024clce,
@@ -14,8 +14,8 @@ _CITATION = """```bibtex
 }
 ```"""
 
-CROSS_ENTROPY = Method("cross-entropy.", _CITATION)
-CLCE = Method(
+CROSS_ENTROPY = CardMethod("cross-entropy.", _CITATION)
+CLCE = CardMethod(
     "CLCE ([arXiv 2402.14551](https://arxiv.org/abs/2402.14551)): cross-entropy fused with a "
     "label-aware contrastive loss that weights hard negatives.",
     _CITATION,

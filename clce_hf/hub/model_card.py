@@ -27,7 +27,7 @@ _PACKAGES = ("clce_hf", "transformers", "torch", "datasets", "accelerate")
 
 
 @dataclass(frozen=True)
-class Method:
+class CardMethod:
     """How a card names the way a model was trained.
 
     Attributes:
@@ -55,7 +55,7 @@ class CardFacts:
         log_history: of `TrainerState`.
         best_step: the step whose model was kept; None for the last.
         pictures: files beside the card, by caption.
-        loads_with: the libraries that load the model; empty for a class of one's own.
+        loads_with: the libraries that load the model; empty for a custom class.
         arguments: of `create_model_card`, by name.
     """
 
@@ -63,7 +63,7 @@ class CardFacts:
     class_names: Sequence[str]
     trained_on: Any
     evaluated_on: Mapping[str, Any]
-    method: Method
+    method: CardMethod
     settings: Mapping[str, str]
     log_history: list[dict[str, Any]]
     best_step: int | None
@@ -102,7 +102,7 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
 
 
 def loads_with(model: nn.Module) -> list[str]:
-    """Name the libraries that load a saved model; empty for a class of one's own."""
+    """Name the libraries that load a saved model; empty for a custom class."""
     is_wrapped = hasattr(model, "get_base_model")
     base = cast(Any, model).get_base_model() if is_wrapped else model
     if not isinstance(base, PreTrainedModel):

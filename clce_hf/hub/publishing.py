@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from clce_hf.hub.model_card import CardFacts, Method, loads_with, rewrite_model_card
+from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
 from clce_hf.models.class_names import class_names
@@ -42,9 +42,9 @@ class PublishingTrainer(Trainer):
 
     # ---- what a subclass tells of its method ----
 
-    def card_method(self) -> Method:
+    def card_method(self) -> CardMethod:
         """Return how the model card names the method."""
-        return Method("cross-entropy.", citation="")
+        return CardMethod("cross-entropy.", citation="")
 
     def card_settings(self) -> dict[str, str]:
         """Return the settings that the model card lists, by name."""

@@ -32,7 +32,7 @@ class Source:
 
 
 def source_of(dataset: Any) -> Source:
-    """Return where a data set came from: the Hub, a folder, or a class of one's own."""
+    """Return where a data set came from: the Hub, a folder, or a custom class."""
     info = getattr(dataset, "info", None)
     if info is None:
         return Source() if dataset is None else Source(type(dataset).__name__)

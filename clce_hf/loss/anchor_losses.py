@@ -44,7 +44,7 @@ def anchor_losses(
         positive_mean = (
             _weigh(finite, pairs.positive_weights).sum(1, keepdim=True) * inv_num_positives
         )
-    to_positives.sub_(nearest_positive).exp_()  # whose multiples their slopes are
+    to_positives.sub_(nearest_positive).exp_()  # the slopes are multiples of these
     positive_sum = _sum_or_one(_weigh(to_positives, pairs.positive_weights), is_anchor)
 
     has_negative = pairs.num_negatives > 0
@@ -55,7 +55,7 @@ def anchor_losses(
     negative_sum = _sum_or_one(_weigh(negative_exp, pairs.negative_weights), has_negative)
     weight_exp = to_negatives.mul_(beta).exp_()
     if beta < torch.finfo(weight_exp.dtype).tiny:
-        # Such a beta may be flushed to 0, and 0 * -inf, where there is no negative, made NaN.
+        # A subnormal beta may be flushed to 0; then 0 * -inf is NaN where there is no negative.
         weight_exp.nan_to_num_(nan=0.0)
     weight_sum = _sum_or_one(_weigh(weight_exp, pairs.negative_weights), has_negative)
 

@@ -39,8 +39,8 @@ def label_aware_contrastive_loss(
     dtype of the embeddings and under any autocast; float64 stays float64. Differentiable once.
 
     Class probabilities, as mixup and CutMix make them, are our extension: a pair of samples is
-    positive by the scalar product of its labels, negative by the rest, and an anchor whose
-    positives are less than one in all counts that much. Labels that are one-hot give exactly what
+    positive by the scalar product of its labels, negative by the rest, and an anchor with less
+    than one positive in total is weighted by that total. Labels that are one-hot give exactly what
     class ids give.
 
     Args:

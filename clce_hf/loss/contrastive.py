@@ -40,8 +40,8 @@ _BLOCK_ELEMENTS = 2**21
 _MIN_BLOCK_ROWS = 64
 """Fewest anchors in a block: with fewer, reading all embeddings for it would dominate."""
 
-_KEPT_SLOPES = 2**24
-"""Most slopes that are kept, 64 MiB in float32: those of 4,096 keys."""
+_MAX_KEPT_SLOPES = 2**24
+"""The largest number of slopes to keep, 64 MiB in float32: those of 4,096 keys."""
 
 _PADDING = 16
 """Unused entries at the end of a row: with a length that is a power of two, the entries of a column
@@ -63,7 +63,7 @@ class Blocking(NamedTuple):
     def of(cls, num_anchors: int, num_keys: int, dim: int) -> "Blocking":
         """Choose blocks that fit a CPU's cache, but are deep enough for a matrix product."""
         rows = max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
-        keeps_slopes = num_anchors == num_keys and num_keys**2 <= _KEPT_SLOPES
+        keeps_slopes = num_anchors == num_keys and num_keys**2 <= _MAX_KEPT_SLOPES
         return cls(max(1, min(num_anchors, rows)), keeps_slopes)
 
 

@@ -1,4 +1,4 @@
-"""How far two samples are of one class: class ids agree or do not, class probabilities in part.
+"""To what degree two samples share a class: wholly or not for ids, in part for probabilities.
 
 The agreement of two samples is the scalar product of their labels, class ids taken as one-hot: 1
 for what arXiv 2402.14551 calls a positive pair, 0 for a negative one. Agreement in between, as
@@ -85,7 +85,7 @@ def count_positives(targets: Tensor) -> Tensor:
 
 
 def count_anchors(num_positives: Tensor) -> Tensor:
-    """Return how many samples have a positive; one with less than a whole one counts that much.
+    """Return how many samples have a positive; a fraction of a positive counts as that fraction.
 
     Otherwise an anchor with next to no agreement would be pulled as strongly as any other, to
     samples that it hardly agrees with, and a millionth of a label would change the loss.

@@ -65,7 +65,7 @@ def is_labeled(targets: Tensor) -> Tensor:
 
 
 def one_number_per_sample(labels: Tensor) -> Tensor:
-    """Return labels of which each sample has one, for whoever counts samples by them.
+    """Return one number per sample, for code that counts samples by their labels.
 
     Args:
         labels: integers, shape (n,) or (n, 1), or probabilities, shape (n, classes), whose first

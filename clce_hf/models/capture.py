@@ -3,7 +3,7 @@
 No model code is copied and no extra output is requested: a hook on the classification layer sees
 its input in the one forward pass that makes the logits. A projection head runs inside that pass,
 too, in a hook on the whole model, which returns its output beside the model's:
-DistributedDataParallel takes parameters for unused if no output depends on them.
+DistributedDataParallel treats parameters as unused if no output depends on them.
 """
 
 from typing import Any

@@ -22,7 +22,7 @@ def label_settings(names: list[str]) -> dict[str, Any]:
 
 
 def check_same_classes(of_model: list[str], of_images: list[str]) -> None:
-    """Refuse to score a model, as it is, on classes that stand at other places in it.
+    """Refuse to score a model whose classes are in another order than the images'.
 
     Warns of names that it does not know, which may be other words for the same classes.
 
@@ -42,7 +42,7 @@ def check_same_classes(of_model: list[str], of_images: list[str]) -> None:
         )
     if unknown := [name for name in of_images if name not in places]:
         warnings.warn(
-            f"The model does not know the classes {abbreviate(unknown)} by name: they are taken "
-            "for its classes at the same places.",
+            f"The model does not know the classes {abbreviate(unknown)} by name: they are "
+            "matched with its classes by position.",
             stacklevel=2,
         )

@@ -17,6 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from clce_hf.errors import abbreviate
+
 
 def load_renamed_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bool:
     """Load the weights into the model if the checkpoint has other names for them.
@@ -43,8 +45,8 @@ def load_renamed_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bo
     if absent:
         raise ValueError(
             f"The checkpoint {Path(folder).name} does not hold the weights of this "
-            f"{type(model).__name__}: {', '.join(map(str, absent[:5]))} and "
-            f"{max(len(absent) - 5, 0)} more are missing or of another shape."
+            f"{type(model).__name__}: {abbreviate(list(map(str, absent)), most=5)} are missing or "
+            "of another shape."
         )
     model.load_state_dict({**model.state_dict(), **translated.state_dict()})
     return True

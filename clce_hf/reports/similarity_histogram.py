@@ -36,7 +36,7 @@ class Similarities:
 
 
 def similarities(embeddings: Tensor, labels: Tensor) -> Similarities | None:
-    """Count the similarities of pairs of at most 2,000 images drawn at random; mean those of all.
+    """Count the similarities of pairs of at most 2,000 images drawn at random; average over all.
 
     Args:
         embeddings: floating point, shape (n, d).

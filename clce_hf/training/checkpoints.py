@@ -39,7 +39,7 @@ def load_weights(
     """Load a projection head, and the model if its weights were renamed when they were saved.
 
     Args:
-        trainer: that resumes, or loads its best model.
+        trainer: the one that resumes or loads its best model.
         model: to load into; None for the trainer's.
         capture: of the embeddings, with the head if there is one.
         folder: of the checkpoint.

@@ -10,6 +10,7 @@ from transformers import Trainer
 from transformers.trainer_utils import has_length
 
 from clce_hf.data.labels import read_labels
+from clce_hf.errors import abbreviate
 
 FROZEN_BACKBONE = (
     "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
@@ -19,7 +20,7 @@ FROZEN_BACKBONE = (
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise `ValueError` unless the model is set up for one of several classes per image."""
+    """Raise `ValueError` unless the model classifies each image into one of several classes."""
     config = getattr(model, "config", None)
     problem_type = getattr(config, "problem_type", None)
     if problem_type not in (None, "single_label_classification"):
@@ -44,7 +45,7 @@ def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
 
 
 def check_layer_decay(layer_decay: float | None, optimizer: Any) -> None:
-    """Raise `ValueError` for `layer_decay` beside an optimizer of the user's own."""
+    """Raise `ValueError` for `layer_decay` together with a user-supplied optimizer."""
     if layer_decay is not None and optimizer is not None:
         raise ValueError(
             "layer_decay sets the learning rates of the optimizer that Trainer creates: leave "
@@ -57,14 +58,14 @@ def check_has_negatives(samples_per_class: int | None, contrasted: int) -> None:
     if samples_per_class is not None and samples_per_class >= contrasted:
         raise ValueError(
             f"samples_per_class={samples_per_class} fills the batch of {contrasted} with images of "
-            "one class, which leaves none to contrast them with: raise "
+            "one class, so there are none of another to contrast them with: raise "
             f"per_device_train_batch_size, to {8 * samples_per_class} for example, or lower "
             "samples_per_class."
         )
 
 
 def check_parallelism(trainer: Trainer) -> None:
-    """Raise `ValueError` for ways to share the work that would not contrast images together."""
+    """Raise `ValueError` for parallelism that does not contrast images across devices."""
     if trainer.args.n_gpu > 1:
         raise ValueError(
             "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
@@ -91,8 +92,8 @@ def check_forwards_in_mini_batches(model: nn.Module, trainer: Trainer) -> None:
     if names:
         raise ValueError(
             f"cached_mini_batch_size does not fit {type(model).__name__}: its batch normalization "
-            f"({names[0]} and {len(names) - 1} more) would normalize over each mini-batch instead "
-            "of the batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
+            f"({abbreviate(names, most=1)}) would normalize over each mini-batch instead of the "
+            "batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
             "without changing the result."
         )
     if trainer.is_deepspeed_enabled:

@@ -33,14 +33,14 @@ class Forwarded(NamedTuple):
 
 
 def is_training(model: nn.Module) -> bool:
-    """Whether a step trains; a step of evaluation may be taken by hand in training mode."""
+    """Whether a step trains; code may call `compute_loss` in training mode without gradients."""
     return model.training and torch.is_grad_enabled()
 
 
-def hook(
+def read_embeddings(
     model: nn.Module, classification_layer: str | None, projection_dim: int | None, seed: int
 ) -> EmbeddingCapture:
-    """Hook a model where its embeddings are read, and add a projection head where one is asked for.
+    """Hook a model so that its embeddings are read, projected by a head where one is asked for.
 
     Args:
         model: before anything wraps it.
@@ -114,6 +114,7 @@ class Forward:
             outputs, embeddings = model(**inputs), None
         else:
             outputs, embeddings = self.capture.run(model, inputs)
+            # The first pass of mini-batches runs without gradients, and is not checked.
             if is_training(model) and not embeddings.requires_grad:
                 raise ValueError(FROZEN_BACKBONE)
         return Forwarded(outputs, logits_of(outputs), embeddings)

@@ -1,4 +1,4 @@
-"""Forward a batch a few images at a time, and back as if it had been one (GradCache).
+"""Forward a batch a few images at a time, and backpropagate as if forwarded whole (GradCache).
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
 arXiv 2101.06983. The first forward pass keeps the outputs and no graph. Once the gradient of the

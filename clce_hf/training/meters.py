@@ -1,4 +1,4 @@
-"""What training and evaluation record on their way: means for the log, a sample of embeddings.
+"""What training and evaluation record as they run: means for the log, a sample of embeddings.
 
 Values stay on the device until they are logged, so that no step waits for them.
 """
@@ -109,8 +109,8 @@ class Meters:
     def end_evaluation(self, dataloader: Any, accelerator: Accelerator) -> dict[str, float]:
         """Return the means over an evaluation: the contrastive term, and the loss of a stream.
 
-        Trainer weighs the loss itself where it knows how many images there are. Of a stream it
-        counts a short last batch like a whole one.
+        Trainer weights the loss itself where it knows how many images there are. For a stream, it
+        weights a short last batch like a full one.
         """
         means = self.evaluation.drain(accelerator)
         if has_length(getattr(dataloader, "dataset", None)):

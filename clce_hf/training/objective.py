@@ -37,12 +37,12 @@ class Objective:
     """The loss that a trainer minimizes.
 
     Attributes:
-        hyperparameters: of the contrastive term and its share.
+        hyperparameters: of the loss.
         gather: whether training contrasts over the batches of all processes.
         compute_loss_func: takes the place of the cross-entropy where it is not None.
         label_smoother: of Trainer; None without smoothing.
-        num_processes: over which gradients are averaged but items were counted; 1 where each
-            process counted its own.
+        num_processes: that gradients are averaged over, if `num_items` counts the images of all of
+            them; 1 if each process counted only its own.
     """
 
     hyperparameters: Hyperparameters

@@ -145,8 +145,11 @@ def test_digits_need_no_data(tmp_path):
         (["--data_dir", "nowhere"], "There is no folder 'nowhere'"),
         (["--dataset_name", "bob/none"], "'bob/none' could not be loaded"),
         (["--k_shots", "1;5"], "--k_shots 1;5: numbers, separated by commas"),
-        (["--split", "test"], "split is one of dataset_name or benchmark"),
-        (["--data_dir", "a", "--dataset_name", "b"], "one of dataset_name, benchmark and data_dir"),
+        (["--split", "test"], "split needs dataset_name or benchmark"),
+        (
+            ["--data_dir", "a", "--dataset_name", "b"],
+            "data_dir, or dataset_name or benchmark, not both",
+        ),
     ],
 )
 def test_bad_evaluations_are_refused(hub, tmp_path, capsys, flags, message):

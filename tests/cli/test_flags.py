@@ -62,7 +62,7 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
         (["train", "--validation_dir", "x"], "validation_dir needs train_dir"),
         (
             ["train", "--dataset_name", "x", "--train_dir", "y"],
-            "one of dataset_name, benchmark and train_dir",
+            "train_dir, or dataset_name or benchmark, not both",
         ),
         (["train", "nothing.yaml"], "the config file cannot be read"),
         (["tarin"], "there is no command 'tarin'"),

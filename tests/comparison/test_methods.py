@@ -35,8 +35,8 @@ def test_values_of_a_file_have_the_types_of_their_fields(tmp_path):
         ("mine: {tau: 0.1}", "mine has no field tau"),
         ("mine: {beta: much}", "mine: argument --beta: invalid float value: 'much'"),
         ("mine: {variant: up}", "mine: argument --variant: invalid choice: 'up'"),
-        ("mine: 3", "the file holds no methods, each a name with its fields"),
-        ("[mine]", "the file holds no methods"),
+        ("mine: 3", "the file must map the name of each method to its fields"),
+        ("[mine]", "the file must map the name"),
         ("mine: {", "the file cannot be read"),
     ],
 )

@@ -108,8 +108,14 @@ def test_labels_that_cannot_be_trained(tmp_path, splits, message):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("image_column", "image column 'photo': the data set has no such column, but image, label"),
-        ("label_column", "label column 'photo': the data set has no such column, but image, label"),
+        (
+            "image_column",
+            "image column 'photo': the data set has no such column; it has image, label",
+        ),
+        (
+            "label_column",
+            "label column 'photo': the data set has no such column; it has image, label",
+        ),
     ],
 )
 def test_an_error_names_the_column_and_its_argument(tmp_path, argument, message):

@@ -290,5 +290,5 @@ def test_evaluation_on_mixed_images_is_refused(tmp_path):
 
 def test_labels_for_other_classes_are_refused(tmp_path):
     trainer = CLCETrainer(vit(num_labels=5), config(tmp_path), train_dataset=SoftImages())
-    with pytest.raises(ValueError, match=r"of shape \(8, 4\) for logits of shape \(8, 5\)"):
+    with pytest.raises(ValueError, match=r"of shape \(8, 4\) for 8 images of 5 classes"):
         trainer.train()

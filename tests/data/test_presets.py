@@ -183,7 +183,10 @@ def test_columns_are_image_and_label_by_default():
     ("fields", "message"),
     [
         ({"benchmark": "cifar"}, "--benchmark: There is no benchmark 'cifar': .* cifar-100, "),
-        ({"benchmark": "cifar-100", "train_dir": "x"}, "one of dataset_name, benchmark and train"),
+        (
+            {"benchmark": "cifar-100", "train_dir": "x"},
+            "train_dir, or dataset_name or benchmark, not",
+        ),
         ({"benchmark": "cifar-100", "benchmark_dir": "x"}, "--benchmark_dir: CIFAR-100 needs no"),
         ({"benchmark": "digits", "benchmark_dir": "x"}, "--benchmark_dir: .*digits needs no"),
         ({"benchmark": "places365"}, "--benchmark_dir: Places365.* a folder with train/CLASS"),
