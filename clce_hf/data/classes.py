@@ -62,7 +62,8 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
             words = [str(class_name(value)) for value in sorted(unseen)]
             raise ValueError(
                 f"The {name} images have classes without training images: "
-                f"{abbreviate(words)}. Give these classes training images, or take their images out of {name!r}."
+                f"{abbreviate(words)}. Give these classes training images, or take their images "
+                f"out of {name!r}."
             )
     if isinstance(feature, ClassLabel):
         return splits

@@ -46,7 +46,9 @@ def load_splits(
     if preset is not None:
         stored = _by_our_names(stored, preset)
     if "train" not in stored:
-        raise ValueError(f"The data set has no split named 'train'; it has {', '.join(stored)}.")
+        raise ValueError(
+            f"The data set has no split 'train'; it has {', '.join(map(str, stored))}."
+        )
     names = ["train"]
     if preset is None or not preset.is_few_shot:
         names += [name for name in ("validation", "test") if name in stored][:1]
@@ -127,7 +129,8 @@ def _by_our_names(stored: DatasetDict, preset: Preset) -> DatasetDict:
 
 def _joined(stored: DatasetDict, names: str) -> Dataset:
     if missing := [name for name in names.split("+") if name not in stored]:
-        raise ValueError(f"The data set has no split {missing[0]!r}; it has {', '.join(stored)}.")
+        there = ", ".join(map(str, stored))
+        raise ValueError(f"The data set has no split {missing[0]!r}; it has {there}.")
     return concatenate_datasets([stored[name] for name in names.split("+")])
 
 

@@ -148,7 +148,7 @@ def test_digits_need_no_data(tmp_path):
         (["--split", "test"], "split needs dataset_name or benchmark"),
         (
             ["--data_dir", "a", "--dataset_name", "b"],
-            "data_dir, or dataset_name or benchmark, not both",
+            "data_dir, or dataset_name or bench",
         ),
     ],
 )

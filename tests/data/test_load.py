@@ -110,11 +110,11 @@ def test_labels_that_cannot_be_trained(tmp_path, splits, message):
     [
         (
             "image_column",
-            "image column 'photo': the data set has no such column; it has image, label",
+            "image column 'photo': the data set has no such column; it has image,",
         ),
         (
             "label_column",
-            "label column 'photo': the data set has no such column; it has image, label",
+            "label column 'photo': the data set has no such column; it has image,",
         ),
     ],
 )

@@ -185,7 +185,7 @@ def test_columns_are_image_and_label_by_default():
         ({"benchmark": "cifar"}, "--benchmark: There is no benchmark 'cifar': .* cifar-100, "),
         (
             {"benchmark": "cifar-100", "train_dir": "x"},
-            "train_dir, or dataset_name or benchmark, not",
+            "train_dir, or dataset_name or bench",
         ),
         ({"benchmark": "cifar-100", "benchmark_dir": "x"}, "--benchmark_dir: CIFAR-100 needs no"),
         ({"benchmark": "digits", "benchmark_dir": "x"}, "--benchmark_dir: .*digits needs no"),
