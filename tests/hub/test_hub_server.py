@@ -30,7 +30,7 @@ def pushed(hub, request):
     return hub.repositories[request.param, "ann/things"]
 
 
-def test_who_one_is(hub):
+def test_the_account_of_a_token(hub):
     assert ANN.whoami()["name"] == "ann"
     with pytest.raises(HfHubHTTPError):
         HfApi(token="none").whoami()

@@ -138,7 +138,7 @@ def test_the_card_reports_the_model_that_is_kept(best_step):
     assert final_metrics([], best_step) == {}
 
 
-def test_what_is_no_number_is_left_out_of_the_card_and_no_name_is(tmp_path):
+def test_the_card_holds_numbers_alone_whatever_their_names(tmp_path):
     values = {"top_5": 0.75, "errors": 3, "matrix": [[1, 2], [3, 4]], "note": "x", "none": None}
     trainer = make_trainer(tmp_path)
     trainer.compute_metrics = lambda _: {**values, "half": np.float32(0.5)}
@@ -196,7 +196,7 @@ class Own(nn.Module):
         return {"logits": self.head(self.body(pixel_values.flatten(1)))}
 
 
-def test_a_module_of_ones_own_has_a_card(tmp_path):
+def test_a_custom_module_has_a_card(tmp_path):
     trainer = make_trainer(tmp_path, Own)
     trainer.train()
     trainer.create_model_card()
@@ -209,7 +209,7 @@ def test_a_module_of_ones_own_has_a_card(tmp_path):
 @pytest.mark.filterwarnings(
     "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
 )  # by PEFT
-def test_the_card_of_an_adapter_tells_how_to_load_it(hub, tmp_path):
+def test_the_card_of_an_adapter_says_how_to_load_it(hub, tmp_path):
     base = hub.create("bob/base")
     vit(num_labels=9).save_pretrained(tmp_path / "base")
     files = (tmp_path / "base").iterdir()
@@ -243,7 +243,7 @@ def test_the_card_of_an_adapter_tells_how_to_load_it(hub, tmp_path):
     assert eval(printed)[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
 
 
-def test_the_card_tells_the_batch_size_that_was_found(tmp_path):
+def test_the_card_has_the_batch_size_that_was_found(tmp_path):
     trainer = make_trainer(tmp_path, auto_find_batch_size=True, per_device_train_batch_size=5)
     forward = trainer.model.forward
 

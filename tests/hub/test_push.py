@@ -99,7 +99,7 @@ def test_every_strategy_uploads_what_it_says(hub, tmp_path, strategy):
     assert "README.md" in pushed.files
 
 
-def test_a_run_goes_on_from_the_checkpoint_on_the_hub(hub, tmp_path):
+def test_a_run_resumes_from_the_checkpoint_on_the_hub(hub, tmp_path):
     fields = {"projection_dim": 8, "logging_strategy": "steps", "logging_steps": 1}
     whole = make_trainer(tmp_path / "whole", num_train_epochs=4, **fields)
     whole.train()
@@ -118,7 +118,7 @@ def test_a_run_goes_on_from_the_checkpoint_on_the_hub(hub, tmp_path):
     assert all(torch.equal(expected[name], p) for name, p in resumed.model.state_dict().items())
 
 
-def test_a_download_goes_on_where_it_was_cut(hub, tmp_path):
+def test_a_download_resumes_where_it_was_cut(hub, tmp_path):
     # The client keeps what it has by 10 MB.
     trainer = make_trainer(tmp_path, functools.partial(vit, intermediate_size=60_000))
     trainer.push_to_hub()
@@ -173,7 +173,7 @@ def test_a_push_takes_the_arguments_of_trainer(hub, tmp_path):
     assert model.config.id2label == trainer.model.config.id2label
 
 
-def test_what_is_kept_is_not_downloaded_again(hub, tmp_path):
+def test_cached_files_are_not_downloaded_again(hub, tmp_path):
     trainer = make_trainer(tmp_path, hub_model_id="ann/kept")
     trainer.push_to_hub()
 

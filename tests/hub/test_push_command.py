@@ -62,7 +62,7 @@ def test_a_gated_repository_says_how_to_get_in(published, tmp_path, what, capsys
 
 
 @pytest.mark.parametrize("status", [403, 0])  # 0 is a dropped connection
-def test_the_command_line_tells_a_failed_upload(published, tmp_path, status):
+def test_the_command_line_reports_a_failed_upload(published, tmp_path, status):
     published.fail("POST", "/commit/", status)
     with pytest.raises(SystemExit, match="saved in output_dir, but was not uploaded"):
         main(command(tmp_path / "run"))

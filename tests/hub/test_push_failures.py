@@ -60,7 +60,7 @@ def test_a_failed_upload_loses_nothing(hub, trained, caplog, method, path, statu
     ("method", "path", "status"),
     [("POST", "/preupload/", 503), ("PUT", "/lfs/", 500), ("PUT", "/lfs/", 0)],
 )
-def test_a_passing_problem_does_not_show(hub, trained, method, path, status):
+def test_a_temporary_failure_is_not_noticed(hub, trained, method, path, status):
     trained.hub_model_id = None
     hub.fail(method, path, status, times=1)
     trained.push_to_hub()
@@ -68,7 +68,7 @@ def test_a_passing_problem_does_not_show(hub, trained, method, path, status):
 
 
 @pytest.mark.parametrize(("path", "status"), [("/preupload/", 403), ("/commit/", 409)])
-def test_uploads_that_fail_in_the_background_are_told(hub, tmp_path, caplog, path, status):
+def test_uploads_that_fail_in_the_background_are_logged(hub, tmp_path, caplog, path, status):
     trainer = make_trainer(
         tmp_path, push_to_hub=True, hub_strategy="all_checkpoints", save_strategy="epoch"
     )

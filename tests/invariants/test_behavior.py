@@ -343,7 +343,7 @@ class Loaders:
             yield from loader
 
 
-def test_data_loaders_of_ones_own(tmp_path):
+def test_custom_data_loaders(tmp_path):
     def subclass(cls):
         class Own(cls):
             def get_train_dataloader(self):
@@ -362,7 +362,7 @@ def test_data_loaders_of_ones_own(tmp_path):
     assert steps == 12
 
 
-def test_methods_of_ones_own_that_call_those_of_trainer(tmp_path):
+def test_overridden_methods_that_call_those_of_trainer(tmp_path):
     def subclass(cls):
         class Own(cls):
             calls: list[str]
@@ -394,7 +394,7 @@ def test_methods_of_ones_own_that_call_those_of_trainer(tmp_path):
     both(tmp_path, summary, subclass, gradient_accumulation_steps=2)
 
 
-def test_a_loss_of_ones_own(tmp_path):
+def test_a_custom_loss(tmp_path):
     def subclass(cls):
         class Own(cls):
             def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -103,13 +103,13 @@ def test_one_step_by_hand(tmp_path):
 
 
 def test_images_without_labels(tmp_path):
-    unlabelled = [{"pixel_values": image} for image in Images(6).pixel_values]
+    unlabeled = [{"pixel_values": image} for image in Images(6).pixel_values]
 
     def summary(trainer):
-        output = trainer.predict(unlabelled)
-        batch = {"pixel_values": torch.stack([row["pixel_values"] for row in unlabelled])}
+        output = trainer.predict(unlabeled)
+        batch = {"pixel_values": torch.stack([row["pixel_values"] for row in unlabeled])}
         step = trainer.prediction_step(trainer.model, batch, False)
-        evaluated = trainer.evaluate(unlabelled)
+        evaluated = trainer.evaluate(unlabeled)
         kinds = [None if part is None else type(part) for part in step]
         return output.predictions.tolist(), output.label_ids, set(output.metrics), kinds, *evaluated
 

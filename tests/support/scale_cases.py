@@ -6,6 +6,7 @@ trains every case of the file and writes what process 0 sees, one safetensors fi
 """
 
 import dataclasses
+import gc
 import itertools
 import json
 import os
@@ -166,6 +167,7 @@ def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str,
 
 
 def main(file: str, folder: str, num_processes: str) -> None:
+    gc.freeze()  # or the collection at the end of each training would take longer than it
     # Each run's TrainingArguments set up Accelerate's state anew.
     for i, fields in enumerate(json.loads(Path(file).read_text())):
         found = train(Case(**fields), Path(folder), int(num_processes))

@@ -18,7 +18,7 @@ NUM_LABELS = 3
 
 EXCEPTIONS = {
     "shieldgemma2": "scores policies through a language model: it has no classification layer",
-    "dinat": "its neighbourhood attention needs the natten library, which has no CPU wheel",
+    "dinat": "its neighborhood attention needs the natten library, which has no CPU wheel",
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import pytest
 import safetensors.torch
@@ -35,12 +34,11 @@ def resumed(folder, *arguments):
 def test_a_killed_worker_is_told_and_the_run_resumes(tmp_path):
     grouped = ["--samples_per_class", "2"]
     launch(interrupted_run.__file__, str(tmp_path / "whole"), *grouped)
-    start = time.monotonic()
+    # Were the other worker to wait for the killed one, the launch would run into its timeout.
     killed = launch(
         interrupted_run.__file__, str(tmp_path), *grouped, "--kill-at", "7", check=False
     )
     assert killed.returncode != 0
-    assert time.monotonic() - start < 60
     assert "SIGKILL" in killed.stderr and "interrupted_run.py FAILED" in killed.stderr
     assert not (tmp_path / "log.json").exists()
 
