@@ -109,7 +109,7 @@ def test_autocast_of_the_caller_holds_in_both_passes():
 
     with torch.autocast("cpu", torch.bfloat16):
         (outputs,) = forward_in_mini_batches(run, split_inputs(inputs, 6, 4))
-        outputs.float().square().sum().backward()
+    outputs.float().square().sum().backward()  # outside of it, as Trainer does
     assert dtypes == [(torch.bfloat16, False)] * 2 + [(torch.bfloat16, True)] * 2
     assert model.inner.weight.grad.abs().sum() > 0
 
