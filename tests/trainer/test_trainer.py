@@ -315,6 +315,23 @@ class TupleViT(ViTForImageClassification):
 
     def forward(self, pixel_values=None, labels=None):
         return super().forward(pixel_values=pixel_values, labels=labels).to_tuple()
+def test_evaluation_weighs_batches_by_their_anchors(tmp_path):
+    model, images = vit(), Images(15)
+    batches = [[0, 0, 1, 1], [0, 0, 1, 2], [0, 1, 2, 3], [3, 3, 3]]
+    images.targets = [label for batch in batches for label in batch]
+    args = config(tmp_path, per_device_eval_batch_size=4)
+    metrics = CLCETrainer(model, args, eval_dataset=images).evaluate()
+    with torch.no_grad():
+        pooled = model.eval().vit(images.pixel_values).last_hidden_state[:, 0]
+    losses, anchors = [], []
+    for embeddings, labels in zip(pooled.split(4), batches, strict=True):
+        losses.append(label_aware_contrastive_loss(embeddings, torch.tensor(labels)).item())
+        anchors.append(sum(labels.count(label) > 1 for label in labels))
+    assert anchors == [4, 2, 0, 3]
+    expected = np.average(losses, weights=anchors)
+    assert metrics["eval_contrastive_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 
 
 @pytest.mark.parametrize("projection_dim", [None, 8])
