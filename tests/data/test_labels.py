@@ -39,6 +39,14 @@ def test_labels_of_a_dataset_with_a_transform_are_read_without_running_it():
     assert read_labels(dataset.remove_columns("label")) is None
 
 
+def test_label_names_come_before_the_usual_columns():
+    columns = {"label": [0, 0, 1], "species": [2, 1, 0], "labels": [1, 1, 0]}
+    dataset = datasets.Dataset.from_dict(columns)
+    assert read_labels(dataset, ["species"]).tolist() == columns["species"]
+    assert read_labels(dataset, ["genus", "species"]).tolist() == columns["species"]
+    assert read_labels(dataset, ["genus"]).tolist() == columns["labels"]
+
+
 def test_labels_of_torch_datasets(tmp_path):
     folder_of_images(tmp_path, [0, 1, 1, 2])
     folder = ImageFolder(str(tmp_path), loader=explode)

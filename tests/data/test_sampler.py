@@ -5,15 +5,17 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.data_loader import prepare_data_loader
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.tiny import Images, config, vit
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
+from transformers import TrainerControl, TrainerState
 
 from clce_hf import CLCETrainer, GroupByLabelSampler
+from clce_hf.data.sampler import SamplerEpoch
 
 
 def assert_contract(labels, order, samples_per_class, batch_size):
@@ -152,6 +154,58 @@ def test_every_batch_of_every_rank_is_made_of_whole_groups(ranks, size, drop_las
     else:
         assert seen.keys() == set(range(size))
         assert not Counter(order) - seen
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_resumes_in_the_middle_of_an_epoch_has_its_order(rank, tmp_path):
+    labels = torch.arange(64) % 4
+    sampler = GroupByLabelSampler(labels, 4, 8, seed=3)
+    loader = prepare_data_loader(
+        DataLoader(TensorDataset(torch.arange(64)), batch_size=8, sampler=sampler),
+        num_processes=2,
+        process_index=rank,
+        put_on_device=False,
+    )
+    loader = skip_first_batches(loader, 1)
+    loader.set_epoch(2)  # which does not reach the sampler
+    state, control = TrainerState(epoch=2.25), TrainerControl()
+    SamplerEpoch().on_epoch_begin(config(tmp_path), state, control, train_dataloader=loader)
+    order = GroupByLabelSampler(labels, 4, 8, seed=3)
+    order.set_epoch(2)
+    batches = torch.tensor(list(order)).split(8)
+    assert [batch[0].tolist() for batch in loader] == [
+        batch.tolist() for batch in batches[rank::2][1:]
+    ]
+
+
+class Recorded(Images):
+    """Notes which images are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = []
+
+    def __getitem__(self, index):
+        self.order.append(int(index))
+        return super().__getitem__(index)
+
+
+def test_the_trainer_has_an_order_for_each_epoch_also_where_it_resumes(tmp_path):
+    args = config(
+        tmp_path, samples_per_class=4, max_steps=12, save_strategy="steps", save_steps=6, seed=5
+    )
+    images = Recorded()
+    CLCETrainer(vit(), args, train_dataset=images).train()
+    sampler, expected = GroupByLabelSampler(torch.tensor(images.targets), 4, 8, seed=5), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        expected.append(list(sampler))
+    assert images.order == [*expected[0], *expected[1], *expected[2]]
+    assert expected[0] != expected[1] != expected[2] != expected[0]
+    images.order.clear()
+    resumed = CLCETrainer(vit(), args, train_dataset=images)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert images.order == [*expected[1][16:], *expected[2]]
 
 
 def folder_of_images(root, labels):

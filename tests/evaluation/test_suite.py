@@ -1,7 +1,34 @@
+import pytest
 import torch
 
+from clce_hf.evaluation.calibration import (
+    calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from clce_hf.evaluation.record import Predictions
-from clce_hf.evaluation.suite import embedding_metrics, measure
+from clce_hf.evaluation.suite import classification_metrics, embedding_metrics, measure
+
+
+def test_each_half_is_calibrated_by_the_temperature_of_the_other():
+    generator = torch.Generator().manual_seed(1)
+    logits = 4 * torch.randn(30, 3, generator=generator)
+    labels = torch.arange(3).repeat_interleave(10)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0)).tolist()
+    halves = order[:15], order[15:]
+    fitted = [fit_temperature(logits[half], labels[half]) for half in halves]
+    assert abs(fitted[0] - fitted[1]) > 0.1 * fitted[0]
+    scaled = torch.empty(30, 3, dtype=torch.float64)
+    for half, temperature in zip(halves, reversed(fitted), strict=True):
+        for row in half:
+            scaled[row] = logits[row].double() / temperature
+    measured = classification_metrics(logits, labels)
+    expected = negative_log_likelihood(scaled, labels)
+    assert measured["calibrated_negative_log_likelihood"] == pytest.approx(expected)
+    assert measured["calibrated_calibration_error"] == calibration_error(scaled, labels)
+    # Whatever the halves are, what was fitted on the images themselves looks better.
+    together = logits.double() / fit_temperature(logits, labels)
+    assert expected > negative_log_likelihood(together, labels)
 
 
 def test_neighbors_of_small_classes_are_not_outvoted():

@@ -123,6 +123,23 @@ def test_the_card_takes_the_arguments_of_trainer(tmp_path):
     assert "birds" in data.tags and data.eval_results is None
 
 
+def test_folders_are_not_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/base", "photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    trainer = make_trainer(tmp_path / "run")
+    named = {"license": "mit", "finetuned_from": "runs/base", "dataset_tags": "photos"}
+    trainer.create_model_card(**named)
+    data = card_of(tmp_path / "run").data
+    assert (data.base_model, data.datasets) == (None, None)
+    assert "runs/base" not in card_of(tmp_path / "run").text
+    for folder in ("runs/base", "photos"):
+        (tmp_path / folder).rmdir()
+    trainer.create_model_card(**named)
+    data = card_of(tmp_path / "run").data
+    assert (data.base_model, data.datasets) == ("runs/base", ["photos"])
+
+
 @pytest.mark.parametrize("best_step", [None, 2])
 def test_the_card_reports_the_model_that_is_kept(best_step):
     history = [

@@ -159,6 +159,22 @@ def test_the_cross_entropy_takes_the_soft_labels():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("factor", [0.992, 1.008])
+def test_labels_are_scaled_to_sum_to_1(variant, factor):
+    embeddings, labels = random_batch()
+    logits = random_batch(12, CLASSES, seed=1)[0]
+    torch.testing.assert_close(
+        value_and_gradient(embeddings, factor * labels, variant=variant),
+        value_and_gradient(embeddings, labels, variant=variant),
+    )
+    for weight in (0.0, 0.5):
+        torch.testing.assert_close(
+            clce_loss(logits, embeddings, factor * labels, contrastive_weight=weight),
+            clce_loss(logits, embeddings, labels, contrastive_weight=weight),
+        )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_what_torchvision_mixes_fits(variant):
     images, ids = torch.randn(8, 3, 6, 6), torch.arange(8) % CLASSES
     mix = v2.RandomChoice([v2.MixUp(num_classes=CLASSES), v2.CutMix(num_classes=CLASSES)])

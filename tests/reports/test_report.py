@@ -1,4 +1,6 @@
 import base64
+import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,11 +11,12 @@ import torch
 from PIL import Image
 from scipy import stats
 from support.missing_packages import run_without
-from support.synthetic import NAMES, comparison, image, run
+from support.synthetic import NAMES, color, comparison, image, run
 
 from clce_hf.evaluation.table import Table
 from clce_hf.reports import sections
 from clce_hf.reports.report import write_report
+from clce_hf.reports.thumbnails import SIZE
 
 TABLE = Table("Results <i>", ("method", "accuracy"), [("CE & co", "50.0 %"), ("CLCE", "60.0 %")])
 EVERYTHING = ["Results <i>", "Accuracy", "Batch size", "Training", "Embeddings", "Similarities"]
@@ -91,6 +94,25 @@ def test_pictures_are_drawn_and_described_in_words(everything):
         *("curve-ce_loss.png", "curve-eval_loss.png", "curve-loss.png"),
         *("map-1-ce.png", "map-2-clce.png", "similarities-1-ce.png", "similarities-2-clce.png"),
     ]
+
+
+def test_each_dot_of_a_map_has_its_image_and_its_classes(everything):
+    page, _ = everything
+    shown = json.loads(page.text_in("script")[0])
+    (sheet,) = re.findall(r"url\(data:image/jpeg;base64,([^)]*)\)", page.html)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet)))).astype(int)
+    rows, columns = (size // SIZE for size in pixels.shape[:2])
+    runs = [made for made in comparison() if (made.seed, made.shots, made.batch_size) == (0, 2, 16)]
+    assert [made.method for made in runs] == ["CE", "CLCE"]
+    assert len(shown["thumbnails"]) == len(shown["names"]) == 40  # all images, in their order
+    for i, place in enumerate(shown["thumbnails"]):
+        x, y = (float(part.rstrip("%")) / 100 for part in place.split())
+        column, row = round(x * (columns - 1)), round(y * (rows - 1))
+        middle = pixels[round((row + 0.5) * SIZE), round((column + 0.5) * SIZE)]
+        assert np.abs(middle - color(i)).max() < 20
+        assert shown["names"][i] == NAMES[runs[0].predictions.labels[i]]
+        for made, of_map in zip(runs, shown["maps"], strict=True):
+            assert of_map["predicted"][i] == NAMES[made.predictions.predicted[i]]
 
 
 def test_names_are_escaped(everything):

@@ -217,6 +217,19 @@ def test_a_frozen_backbone(tmp_path):
         CLCETrainer(frozen(), config(tmp_path, **fields), train_dataset=Images()).train()
 
 
+@pytest.mark.parametrize("fields", [{}, {"cached_mini_batch_size": 3}], ids=str)
+def test_a_backbone_that_is_frozen_in_training(tmp_path, fields):
+    class Freeze(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            model.vit.requires_grad_(False)
+
+    args = config(tmp_path, **fields)
+    trainer = CLCETrainer(vit(), args, train_dataset=Images(), callbacks=[Freeze()])
+    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+
+
 def test_data_parallel_is_refused(tmp_path):
     args = config(tmp_path)
     args._n_gpu = 2

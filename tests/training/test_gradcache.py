@@ -109,7 +109,7 @@ def test_autocast_of_the_caller_holds_in_both_passes():
 
     with torch.autocast("cpu", torch.bfloat16):
         (outputs,) = forward_in_mini_batches(run, split_inputs(inputs, 6, 4))
-        outputs.float().square().sum().backward()
+    outputs.float().square().sum().backward()  # outside of it, as Trainer does
     assert dtypes == [(torch.bfloat16, False)] * 2 + [(torch.bfloat16, True)] * 2
     assert model.inner.weight.grad.abs().sum() > 0
 
@@ -177,10 +177,12 @@ def test_a_mini_batch_holds_an_image(size, tmp_path):
 
 def test_what_is_no_batch_goes_to_every_mini_batch():
     inputs = {"pixel_values": torch.zeros(5, 2), "scale": torch.tensor(2.0), "flag": True}
+    inputs["mean"] = torch.zeros(4)  # of another length than the batch
     first, last = split_inputs(inputs, 5, 3)
     assert (first["pixel_values"].shape, last["pixel_values"].shape) == ((3, 2), (2, 2))
     assert first["flag"] is last["flag"] is True
     assert first["scale"] is last["scale"]
+    assert first["mean"] is last["mean"] is inputs["mean"]
 
 
 def test_a_loss_function_of_the_user_sees_the_logits(tmp_path):
