@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from torch.utils.data import IterableDataset
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from clce_hf import CLCETrainer
 from support.tiny import Images, config, vit
@@ -77,3 +77,19 @@ class Stream(IterableDataset):
 
     def __iter__(self):
         yield from (self.images[i] for i in range(len(self.images)))
+
+
+class Events(TrainerCallback):
+    """Records every event in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_"):
+            return super().__getattribute__(name)
+
+        def record(args, state, control, **kwargs):
+            self.seen.append((name, state.global_step))
+
+        return record
