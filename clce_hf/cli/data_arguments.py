@@ -87,9 +87,10 @@ class ImageArguments:
             if name != source.name:  # a mirror has other commits
                 source = dataclasses.replace(source, name=name, config=None, revision=None)
             flags |= {"config": self.dataset_config_name, "revision": self.dataset_revision}
-        elif self.dataset_name is not None or self.dataset_config_name or self.dataset_revision:
+        elif self.dataset_name or self.dataset_config_name or self.dataset_revision:
+            title = "A folder of images" if preset is None else preset.title
             raise ValueError(
-                "These images are not on the Hub: leave out dataset_name, dataset_config_name and "
+                f"{title} is not on the Hub: leave out dataset_name, dataset_config_name and "
                 "dataset_revision."
             )
         return dataclasses.replace(

@@ -138,7 +138,7 @@ def test_other_settings_are_refused(tmp_path):
     ("flags", "message"),
     [
         (["--methods", "ce,bce"], "--methods bce: there are ce, supcon, clce"),
-        (["--shots", "1,two"], "--shots 1,two: numbers"),
+        (["--shots", "1,two"], "--shots 1,two: expected numbers"),
         (["--shots", "5000"], "5000 shots need 5000 training images of each class, but class"),
         (["--num_seeds", "0"], "nothing to compare"),
         (["--settings", "none.yaml"], "--settings: the file cannot be read"),

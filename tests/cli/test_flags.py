@@ -64,6 +64,10 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
             ["train", "--dataset_name", "x", "--train_dir", "y"],
             "train_dir, or dataset_name or benchmark, not both",
         ),
+        (
+            ["train", "--train_dir", "y", "--dataset_revision", "z", *NO_MODEL],
+            "A folder of images is not on the Hub: leave out dataset_name, dataset_config_name",
+        ),
         (["train", "nothing.yaml"], "the config file cannot be read"),
         (["tarin"], "there is no command 'tarin'"),
         (["train", "--dataset_name", "no/such-data"], "give --model_name_or_path"),

@@ -48,7 +48,7 @@ def test_test_is_used_without_validation(tmp_path):
 
 
 def test_a_dataset_without_training_images(tmp_path):
-    with pytest.raises(ValueError, match="no split named 'train'"):
+    with pytest.raises(ValueError, match="no split 'train'; it has test"):
         load_splits(stored(tmp_path, test=["a", "b"]))
 
 
@@ -70,7 +70,8 @@ def test_a_class_of_the_validation_folder_that_is_not_trained(tmp_path):
         }
     )
     with pytest.raises(
-        ValueError, match=r"validation images.*not trained: cat, dog\..*out of 'validation'"
+        ValueError,
+        match=r"validation images.*without training.*: cat, dog\..*out of 'validation'",
     ):
         load_splits(source)
 
@@ -93,7 +94,7 @@ def test_integer_labels_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"train": ["a", "b"], "test": ["a", "z"]}, "not trained: z"),
+        ({"train": ["a", "b"], "test": ["a", "z"]}, "without training images: z"),
         ({"train": ["a", None, "b"], "test": ["a"]}, "some images have no label"),
         ({"train": [["a"], ["b"]], "test": [["a"]]}, "one class per image"),
         ({"train": ["a"] * 9 + ["b"]}, "every class two images"),
