@@ -23,9 +23,10 @@ test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs whe
 test-lowest: $(LOWEST)/.installed  ## run tests with the lowest versions that pyproject.toml allows
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(INSTALLED)  ## lint, format, types and the direction of imports
+check: $(INSTALLED)  ## lint, format, American spelling, types and the direction of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 	$(VENV)/bin/pyrefly check
 	$(VENV)/bin/lint-imports
 

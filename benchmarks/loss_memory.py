@@ -80,8 +80,8 @@ def main():
                 continue
             command = [sys.executable, __file__, "--dim", str(args.dim), "--one", name, str(n)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found = results[name][n] = json.loads(done.stdout)
-            print(f"{n:>6} {name:>10} {found['seconds']:>9.2f} {found['mib']:>10.0f}", flush=True)
+            point = results[name][n] = json.loads(done.stdout)
+            print(f"{n:>6} {name:>10} {point['seconds']:>9.2f} {point['mib']:>10.0f}", flush=True)
     if args.plot:
         plot(results, args.plot)
 

@@ -1,7 +1,7 @@
 """Several gloo processes against one: gradients, weights after five AdamW steps, and time.
 
     python benchmarks/processes.py equality --processes 1 2 4
-    python benchmarks/processes.py scaling      # the same batch a process, in 1 and 2 processes
+    python benchmarks/processes.py scaling      # the same batch per process, in 1 and 2 processes
 
 Uses the cases of the tests and starts them with `accelerate launch`.
 """
@@ -23,12 +23,12 @@ def equality(counts):
     for count in counts:
         cases = scale_cases.grid(max(16, 8 * count))
         with tempfile.TemporaryDirectory() as folder:
-            found = scale_cases.train_in_processes(cases, Path(folder), count)
+            runs = scale_cases.train_in_processes(cases, Path(folder), count)
             errors = {}
             for case in cases:
                 plain = case.with_arguments(cached_mini_batch_size=None)
                 reference = scale_cases.train(plain, Path(folder), 1)
-                errors[case.name] = scale_cases.differences(found[case.name], reference)
+                errors[case.name] = scale_cases.differences(runs[case.name], reference)
         for name, error in errors.items():
             print(
                 f"{count} processes, {name}: gradient {error['gradient']:.1e}, "
@@ -47,10 +47,10 @@ def scaling(turns):
         seconds = {}
         for count in (1, 2):
             done = launch(weak_scaling.__file__, str(count), num_processes=count)
-            seconds[count] = float(done.stdout.split("seconds a step ")[1].split()[0])
+            seconds[count] = float(done.stdout.split("seconds per step ")[1].split()[0])
         ratios.append(seconds[1] / seconds[2])
         print(
-            f"1 process {seconds[1]:.3f} s a step, 2 processes {seconds[2]:.3f}: "
+            f"1 process {seconds[1]:.3f} s per step, 2 processes {seconds[2]:.3f}: "
             f"efficiency {ratios[-1]:.2f}",
             flush=True,
         )

@@ -59,12 +59,12 @@ def main():
         pairs = []
         for turn in range(args.turns + 1):
             order = (stock, ours) if turn % 2 else (ours, stock)
-            taken = {trainer: seconds_of_step(trainer, dict(batch)) for trainer in order}
+            times = {trainer: seconds_of_step(trainer, dict(batch)) for trainer in order}
             if turn:
-                pairs.append((taken[stock], taken[ours]))
+                pairs.append((times[stock], times[ours]))
     ratios = [ours / stock for stock, ours in pairs]
-    print(f"stock Trainer  {statistics.median(s for s, _ in pairs):.3f} s a step")
-    print(f"CLCETrainer    {statistics.median(o for _, o in pairs):.3f} s a step")
+    print(f"stock Trainer  {statistics.median(s for s, _ in pairs):.3f} s per step")
+    print(f"CLCETrainer    {statistics.median(o for _, o in pairs):.3f} s per step")
     print(f"ratio          {statistics.median(ratios):.4f} (median of {len(ratios)} turns)")
 
 

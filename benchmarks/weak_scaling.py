@@ -1,6 +1,6 @@
-"""Seconds of an optimizer step with a fixed batch a process; run by `accelerate launch`.
+"""Seconds of an optimizer step with a fixed batch per process; run by `accelerate launch`.
 
-Takes the number of processes, which it must find itself in.
+Takes the number of processes, and checks that it runs in as many.
 """
 
 import os
@@ -17,7 +17,7 @@ def main(num_processes):
     clock, _ = train(*data(64 * num_processes), 64, 12)
     assert PartialState().num_processes == num_processes
     if os.environ["RANK"] == "0":
-        print(f"seconds a step {statistics.median(clock.seconds[2:]):.4f}")
+        print(f"seconds per step {statistics.median(clock.seconds[2:]):.4f}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ It takes the flags of Transformers' run_image_classification.py and those of CLC
 from transformers import HfArgumentParser, set_seed
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf.data.data_arguments import DataArguments
-from clce_hf.data.load import load_splits
-from clce_hf.data.mixing import mix_training
-from clce_hf.data.transforms import evaluation_rows, training_rows
-from clce_hf.evaluation.accuracy import compute_accuracy
-from clce_hf.models.pretrained import ModelArguments, load_model
+from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.data_arguments import DataArguments
+from clce_hf.data import evaluation_rows, mix_training, training_rows
+from clce_hf.evaluation.hf_metrics import compute_accuracy
 
 
 def main():
@@ -24,11 +22,13 @@ def main():
     args.remove_unused_columns = False  # the transforms make the pixels of the image column
     set_seed(args.seed)
 
-    train, held_out = load_splits(data_args, args.seed, model_args.cache_dir, model_args.token)
+    train, held_out = data_args.load(args.seed, model_args.cache_dir, model_args.token)
     names = train.features["labels"].names
-    model, processor = load_model(model_args, names)
+    model, processor = model_args.load(names)
+    to_pixels = evaluation_rows(processor)
+    augmented = training_rows(processor, data_args.rand_augment)
     train_rows, collator = mix_training(
-        training_rows(processor, data_args.rand_augment),
+        augmented if data_args.may_be_augmented else to_pixels,
         len(names),
         data_args.mixup_alpha,
         data_args.cutmix_alpha,
@@ -38,7 +38,7 @@ def main():
         args,
         data_collator=collator,
         train_dataset=train.with_transform(train_rows),
-        eval_dataset=held_out.with_transform(evaluation_rows(processor)),
+        eval_dataset=held_out.with_transform(to_pixels),
         processing_class=processor,
         compute_metrics=compute_accuracy,
     )
@@ -53,7 +53,7 @@ def main():
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_tags=data_args.dataset_name)
+        trainer.push_to_hub(dataset_tags=getattr(data_args.source, "name", None))
 
 
 if __name__ == "__main__":

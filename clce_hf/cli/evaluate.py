@@ -1,35 +1,35 @@
-"""`clce-hf evaluate`: all that is measured of a checkpoint on labelled images."""
+"""`clce-hf evaluate`: everything that is measured of a checkpoint on labeled images."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset
-from torch import Tensor
-from transformers import PreTrainedModel
 
-from clce_hf.cli.number_lists import read_numbers
-from clce_hf.data.data_arguments import LabelledImagesArguments
-from clce_hf.data.digits import load_digits_splits
-from clce_hf.data.load import load_labelled_images
-from clce_hf.data.readable_images import with_images
-from clce_hf.data.transforms import evaluation_rows
-from clce_hf.errors import UserError, abbreviate
-from clce_hf.evaluation.inference import Inference, infer
-from clce_hf.evaluation.record import Record
-from clce_hf.evaluation.suite import classification_metrics, embedding_metrics, few_shot_metrics
+from clce_hf.cli.arguments import HubArguments
+from clce_hf.cli.data_arguments import LabeledImagesArguments
+from clce_hf.cli.errors import user_errors
+from clce_hf.cli.parsing import read_numbers
+from clce_hf.data.transforms import evaluation_rows, with_images
+from clce_hf.errors import abbreviate
+from clce_hf.evaluation.inference import infer
+from clce_hf.evaluation.record import Predictions, Run
+from clce_hf.evaluation.suite import LeftOut, Measurements, measure
+from clce_hf.evaluation.table import Table
 from clce_hf.models.capture import find_classification_layer
-from clce_hf.models.pretrained import class_names, load_checkpoint
-from clce_hf.reports.report import Table, write_report
+from clce_hf.models.class_names import class_names
+from clce_hf.models.pretrained import load_checkpoint
+from clce_hf.reports.extra import check_can_draw
+from clce_hf.reports.report import write_report
 
 EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(HubArguments):
     """Which checkpoint to evaluate, and how."""
 
     model_name_or_path: str = field(
@@ -48,167 +48,126 @@ class EvaluateArguments:
     num_episodes: int = field(default=1000, metadata={"help": "Few-shot episodes."})
     batch_size: int = field(default=64, metadata={"help": "Images to forward at a time."})
     seed: int = field(default=42, metadata={"help": "Decides the episodes."})
-    embedding_module: str | None = field(
+    classification_layer: str | None = field(
         default=None,
         metadata={"help": "Dotted name of the classification layer, where it is not found."},
     )
     report: bool = field(
         default=True, metadata={"help": "Write report.html and its pictures, too."}
     )
-    model_revision: str = field(
-        default="main", metadata={"help": "Branch, tag or commit of the model."}
-    )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
-    token: str | None = field(
-        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run code that the model's repository brings."}
-    )
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured.
-
-    Attributes:
-        metrics: by name; shares in [0, 1].
-        left_out: what could not be measured, and why.
-    """
-
-    metrics: dict[str, float]
-    left_out: list[str]
-
-
-def evaluate(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Evaluation:
+def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Measurements:
     """Measure a checkpoint, and write `evaluation.json` and, unless told otherwise, the report.
 
-    In several processes the images are shared among them; the first one writes.
+    Several processes share the images; the first one writes.
 
     Raises:
-        UserError: if the images or the model cannot be had.
+        UserError: if the images or the model cannot be had, or the report cannot be drawn.
     """
-    try:
+    with user_errors():
+        if arguments.report:
+            _check_report()
         shots = read_numbers(arguments.k_shots, "k_shots", int)
-        images = _load_images(arguments, data)
-        model, processor, missing = load_checkpoint(
-            arguments.model_name_or_path,
-            arguments.cache_dir,
-            arguments.model_revision,
-            arguments.token,
-            arguments.trust_remote_code,
-        )
-        head, _ = find_classification_layer(model, arguments.embedding_module)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        raise UserError(str(error)) from error
+        images = data.load(arguments.cache_dir, arguments.token)
+        model, processor, missing = load_checkpoint(arguments.model_name_or_path, **arguments.hub)
+        head, _ = find_classification_layer(model, arguments.classification_layer)
+    has_head = not any(name.startswith(head) for name in missing)
     rows: Any = with_images(images, evaluation_rows(processor))
-    found = infer(model, rows, arguments.batch_size, arguments.embedding_module)
-    names = images.features["labels"].names
-    evaluation, labels = Evaluation({}, []), None
-    if any(name.startswith(head) for name in missing):
-        evaluation.left_out.append("accuracy: the checkpoint has no classification layer")
-    else:
-        known = class_names(model.config)
-        if unknown := [name for name in names if name not in known]:
-            evaluation.left_out.append(
-                "accuracy: the images have classes that the model does not know: "
-                f"{abbreviate(unknown)}; it knows {abbreviate(known)}"
-            )
-        else:
-            labels = torch.tensor([known.index(name) for name in names])[found.labels]
-    _measure(evaluation, arguments, found, labels, shots)
+    predictions, names, left_out = _match_classes(
+        infer(model, rows, arguments.batch_size, arguments.classification_layer),
+        images.features["labels"].names,
+        class_names(model.config) if has_head else None,
+    )
+    measured = measure(
+        predictions,
+        n_way=arguments.n_way,
+        shots=shots,
+        num_queries=arguments.num_queries,
+        num_episodes=arguments.num_episodes,
+        seed=arguments.seed,
+    )
+    measured = replace(measured, left_out=(*left_out, *measured.left_out))
     if PartialState().is_main_process:
-        _write(evaluation, arguments, found, labels, model, images)
-    return evaluation
+        _write(arguments, measured, predictions, names, images)
+    return measured
 
 
-def _load_images(arguments: EvaluateArguments, data: LabelledImagesArguments) -> Dataset:
-    if not data.is_named:
-        return load_digits_splits()[1]
-    return load_labelled_images(data, arguments.cache_dir, arguments.token)
-
-
-def _measure(
-    evaluation: Evaluation,
-    arguments: EvaluateArguments,
-    found: Inference,
-    labels: Tensor | None,
-    shots: list[int],
-) -> None:
-    if labels is not None:
-        evaluation.metrics.update(classification_metrics(found.logits, labels))
+def _check_report() -> None:
     try:
-        evaluation.metrics.update(embedding_metrics(found.embeddings, found.labels))
-    except ValueError as error:
-        evaluation.left_out.append(f"embedding quality: {error}")
-    for k_shot in shots:
-        try:
-            evaluation.metrics.update(
-                few_shot_metrics(
-                    found.embeddings,
-                    found.labels,
-                    n_way=arguments.n_way,
-                    shots=(k_shot,),
-                    num_queries=arguments.num_queries,
-                    num_episodes=arguments.num_episodes,
-                    seed=arguments.seed,
-                )
-            )
-        except ValueError as error:
-            evaluation.left_out.append(f"few-shot: {error}")
+        check_can_draw()
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error} Or leave the report out: --report false.") from error
+
+
+def _match_classes(
+    predictions: Predictions, names: list[str], known: list[str] | None
+) -> tuple[Predictions, list[str], Sequence[LeftOut]]:
+    """Put the logits into the order of the images' classes, which the model is to know by name.
+
+    Args:
+        predictions: with logits in the order of the model.
+        names: classes of the images, by label.
+        known: classes of the model; None where it has no classification layer.
+
+    Returns:
+        The predictions, the names of their classes, and what cannot be measured. Classes that the
+        model alone has come last; where it does not know all the others, there are no logits.
+    """
+    if known is None:
+        why = "the checkpoint has no classification layer"
+    elif unknown := [name for name in names if name not in known]:
+        why = (
+            "the images have classes that the model does not know: "
+            f"{abbreviate(unknown)}; it knows {abbreviate(known)}"
+        )
+    else:
+        columns = [known.index(name) for name in names]
+        columns += [i for i in range(len(known)) if i not in columns]
+        ordered = replace(predictions, logits=predictions.logits[:, columns])
+        return ordered, [known[i] for i in columns], ()
+    unclassified = replace(predictions, logits=predictions.logits[:, :0])
+    return unclassified, names, [LeftOut("accuracy", why)]
 
 
 def _write(
-    evaluation: Evaluation,
     arguments: EvaluateArguments,
-    found: Inference,
-    labels: Tensor | None,
-    model: PreTrainedModel,
+    measured: Measurements,
+    predictions: Predictions,
+    names: list[str],
     images: Dataset,
 ) -> None:
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"metrics": evaluation.metrics, "left_out": evaluation.left_out}
-    (folder / EVALUATION_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    (folder / EVALUATION_FILE).write_text(json.dumps(asdict(measured), indent=2) + "\n")
     if not arguments.report:
         return
-    is_known = labels is not None
-    record = Record(
-        method=Path(arguments.model_name_or_path).name,
-        seed=arguments.seed,
-        shots=None,
-        batch_size=arguments.batch_size,
-        metrics=evaluation.metrics,
-        log_history=[],
-        logits=found.logits if is_known else found.logits[:, :0],
-        embeddings=found.embeddings,
-        labels=labels if labels is not None else found.labels,
-    )
+    run = Run(Path(arguments.model_name_or_path).name, predictions, measured.metrics)
     write_report(
         folder,
-        title=f"{record.method}: {len(found.labels)} images",
-        tables=tables(evaluation),
-        records=[record],
-        class_names=class_names(model.config) if is_known else images.features["labels"].names,
+        title=f"{run.method}: {len(predictions.labels)} images",
+        tables=tables(measured),
+        runs=[run],
+        class_names=names,
         image=lambda row: images[row]["image"],
     )
 
 
-def tables(evaluation: Evaluation) -> list[Table]:
-    """What was measured, to be read by people."""
-    metrics = evaluation.metrics
-    intervals = {name.removesuffix("_interval") for name in metrics if name.endswith("_interval")}
+def tables(measured: Measurements) -> list[Table]:
+    """What was measured and what was left out, to be read by people."""
+    metrics = measured.metrics
     rows = [
-        (name.replace("_", " "), f"{value:.4f}" + _plus_minus(metrics, name, intervals))
+        (name.replace("_", " "), f"{value:.4f}" + _plus_minus(metrics, name))
         for name, value in metrics.items()
         if not name.endswith("_interval")
     ]
-    found = [Table("What was measured", ("", "value"), rows)]
-    if evaluation.left_out:
-        parts = [reason.split(": ", 1) for reason in evaluation.left_out]
-        found.append(Table("What was left out", ("", "why"), parts))
-    return found
+    shown = [Table("What was measured", ("", "value"), rows)]
+    if measured.left_out:
+        reasons = [(part.what, part.why) for part in measured.left_out]
+        shown.append(Table("What was left out", ("", "why"), reasons))
+    return shown
 
 
-def _plus_minus(metrics: dict[str, float], name: str, intervals: set[str]) -> str:
-    return f" +- {metrics[f'{name}_interval']:.4f}" if name in intervals else ""
+def _plus_minus(metrics: dict[str, float], name: str) -> str:
+    interval = metrics.get(f"{name}_interval")
+    return "" if interval is None else f" +- {interval:.4f}"

@@ -1,57 +1,52 @@
-"""Fine-tune an image classifier as the command line asks for it."""
+"""`clce-hf train`: load images and a model, fine-tune it, and save it."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from huggingface_hub.utils import httpx
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
+from clce_hf.cli.arguments import ModelArguments, TrainArguments
+from clce_hf.cli.data_arguments import DataArguments
+from clce_hf.cli.errors import user_errors
+from clce_hf.cli.parsing import uses_small_vit
 from clce_hf.config import CLCEConfig
-from clce_hf.data.data_arguments import DataArguments
-from clce_hf.data.digits import load_digits_splits, small_vit
-from clce_hf.data.load import load_splits
 from clce_hf.data.mixing import mix_training
-from clce_hf.data.readable_images import Rows, with_images
-from clce_hf.data.transforms import evaluation_rows, training_rows
-from clce_hf.errors import UserError
-from clce_hf.evaluation.accuracy import compute_accuracy
-from clce_hf.models.pretrained import (
-    ModelArguments,
-    check_has_classes,
-    check_is_named,
-    load_model,
-)
+from clce_hf.data.sources import HubDataset
+from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
+from clce_hf.errors import ArgumentError, UserError
+from clce_hf.evaluation.hf_metrics import compute_accuracy
+from clce_hf.models.class_names import check_same_classes
+from clce_hf.models.pretrained import load_class_names
+from clce_hf.models.small_vit import small_vit
+from clce_hf.reports.extra import check_can_draw
 from clce_hf.trainer import CLCETrainer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: metrics of `Trainer.evaluate`, and seconds of training."""
+    """Metrics of `Trainer.evaluate` after a run, and its seconds of training."""
 
     metrics: dict[str, float]
     seconds: float
 
 
-def is_digits(model: ModelArguments, data: DataArguments) -> bool:
-    """Whether nothing was asked for, so that a small ViT learns the bundled digits."""
-    return not (model.model_name_or_path or model.model_type or data.is_named)
-
-
-def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCEConfig) -> Outcome:
+def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -> Outcome:
     """Train, evaluate and save, as `args.do_train` and `args.do_eval` say.
 
     Raises:
-        UserError: if the data or the model cannot be loaded or do not fit each other.
+        UserError: if the data or the model cannot be loaded or do not fit each other, or if the
+            pictures of the card cannot be drawn.
     """
+    if args.push_to_hub and args.card_pictures:
+        with user_errors():
+            check_can_draw()
     checkpoint = _checkpoint(args)
     set_seed(args.seed)
-    images = load_images(model_arguments, data, args.seed)
-    trainer = make_trainer(model_arguments, data, args, images)
+    trainer = make_trainer(model, data, args, load_images(model, data, args.seed))
     start = time.perf_counter()
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -65,14 +60,18 @@ def finetune(model_arguments: ModelArguments, data: DataArguments, args: CLCECon
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics)
     if args.push_to_hub:
-        _push(trainer, data)
+        _push(trainer, data, args.card_pictures)
     return Outcome(metrics, seconds)
 
 
-def _push(trainer: CLCETrainer, data: DataArguments) -> None:
+def _push(trainer: CLCETrainer, data: DataArguments, pictures: bool) -> None:
+    source = data.source
+    name = source.name if isinstance(source, HubDataset) else None
     try:
-        trainer.push_to_hub(dataset_tags=data.dataset_name)
-    except (httpx.HTTPError, OSError) as error:
+        trainer.push_to_hub(dataset_tags=name, pictures=pictures)
+    # Of a dropped connection, the client raises the error of the HTTP library that it happens to
+    # use, httpx or httpx2; and whatever the error is, nothing is lost.
+    except Exception as error:
         raise UserError(
             f"The model is trained and saved in output_dir, but was not uploaded: {error}"
         ) from error
@@ -80,41 +79,38 @@ def _push(trainer: CLCETrainer, data: DataArguments) -> None:
 
 def _checkpoint(args: CLCEConfig) -> str | None:
     """Folder to resume from: the one that is named, or for `true` the last one of output_dir."""
-    asked = args.resume_from_checkpoint
-    if str(asked).lower() == "true":
+    named = args.resume_from_checkpoint
+    if str(named).lower() == "true":
         folder = str(args.output_dir)
-        found = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-        if found is None:
+        last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+        if last is None:
             raise UserError(
                 f"--resume_from_checkpoint true: there is no checkpoint in {folder!r}: leave it "
                 "out to train from the start."
             )
-        return found
-    if asked is not None and not Path(asked).is_dir():
+        return last
+    if named is not None and not Path(named).is_dir():
         raise UserError(
-            f"--resume_from_checkpoint: there is no folder {asked!r}. Name one such as "
+            f"--resume_from_checkpoint: there is no folder {named!r}. Name one such as "
             "OUTPUT_DIR/checkpoint-500, or true for the last one of output_dir."
         )
-    return asked
+    return named
 
 
 Images = tuple[Dataset, Dataset]
 """Images to train on and to evaluate on, columns `image` and `labels`."""
 
 
-def load_images(model_arguments: ModelArguments, data: DataArguments, seed: int) -> Images:
-    """Load what the flags name, or the digits where they name no data set.
+def load_images(model: ModelArguments, data: DataArguments, seed: int) -> Images:
+    """Load the images that the flags name, if there is a model for them.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if no model is named for them, or they cannot be loaded.
     """
-    try:
-        if not data.is_named:
-            return load_digits_splits()
-        check_is_named(model_arguments)
-        return load_splits(data, seed, model_arguments.cache_dir, model_arguments.token)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        raise UserError(str(error)) from error
+    with user_errors():
+        if not uses_small_vit(model, data):
+            model.check_is_named()
+        return data.load(seed, model.cache_dir, model.token)
 
 
 def make_trainer(
@@ -123,39 +119,58 @@ def make_trainer(
     """Load the model with a head for the classes of the images, and make its trainer.
 
     Raises:
-        UserError: if the model cannot be had, or does not fit the images or the arguments.
+        UserError: if the model cannot be loaded, or does not fit the images or the arguments.
     """
     train, held_out = images
     names = train.features["labels"].names
-    try:
-        if not is_digits(model_arguments, data):
-            if not args.do_train:
-                check_has_classes(model_arguments, names)
-            model, processor = load_model(model_arguments, names)
-        elif model_arguments.drop_path_rate is None:
-            model, processor = small_vit(names)
-        else:
-            raise ValueError("--drop_path_rate: the small ViT has no drop path: leave it out.")
+    with user_errors():
+        model, processor = _load_model(model_arguments, data, args, names)
+        to_pixels = evaluation_rows(processor)
         train_rows, collator = mix_training(
-            _training_rows(processor, data), len(names), data.mixup_alpha, data.cutmix_alpha
+            training_rows(processor, data.rand_augment) if data.may_be_augmented else to_pixels,
+            len(names),
+            data.mixup_alpha,
+            data.cutmix_alpha,
         )
         return CLCETrainer(
             model,
             args,
             data_collator=collator,
             train_dataset=with_images(train, train_rows),
-            eval_dataset=with_images(held_out, evaluation_rows(processor)),
+            eval_dataset=with_images(held_out, to_pixels),
             processing_class=processor,
             compute_metrics=compute_accuracy,
         )
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        raise UserError(str(error)) from error
 
 
-def _training_rows(processor: BaseImageProcessor, data: DataArguments) -> Callable[[Rows], Rows]:
-    if data.is_named:
-        return training_rows(processor, data.rand_augment)
-    if data.rand_augment:
-        raise ValueError("--rand_augment is for photographs: name a data set, or leave it out.")
-    # Digits are no longer themselves when they are flipped or cropped.
-    return evaluation_rows(processor)
+def _load_model(
+    model: ModelArguments, data: DataArguments, args: CLCEConfig, names: list[str]
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    if uses_small_vit(model, data):
+        if model.drop_path_rate is not None:
+            raise ArgumentError("drop_path_rate", "the small ViT has no drop path: leave it out.")
+        return small_vit(names)
+    if not args.do_train and (name := model.config_name or model.model_name_or_path):
+        names_of_model = load_class_names(name, **model.hub)
+        try:
+            check_same_classes(names_of_model, names)
+        except ValueError as error:
+            raise ArgumentError(
+                "do_train", f"{error} `clce-hf evaluate` matches them by name."
+            ) from error
+    return model.load(names)
+
+
+def summary(args: CLCEConfig, outcome: Outcome) -> str:
+    """Return the lines that end a run."""
+    lines = ["", "CLCE" if args.contrastive_weight > 0 else "Cross-entropy"]
+    if "eval_accuracy" in outcome.metrics:
+        lines.append(f"  accuracy       {outcome.metrics['eval_accuracy']:.2%}")
+        lines.append(f"  cross-entropy  {outcome.metrics['eval_loss']:.4f}")
+    if args.do_train:
+        lines.append(f"  training time  {outcome.seconds:.1f} s")
+        lines.append(f"  model          {args.output_dir}")
+        lines.append(
+            f'  load it with   pipeline("image-classification", model="{args.output_dir}")'
+        )
+    return "\n".join(lines)

@@ -26,22 +26,22 @@ def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Tensor | None:
         int64, shape (len(dataset),).
 
     Raises:
-        ValueError: if the labels are there but are not one integer class id a row.
+        ValueError: if the labels are there but are not one integer class id per row.
     """
     if isinstance(dataset, Subset):
         labels = read_labels(dataset.dataset, label_names)
         return None if labels is None else labels[torch.as_tensor(dataset.indices)]
     if isinstance(dataset, ConcatDataset):
         parts = [read_labels(part, label_names) for part in dataset.datasets]
-        found = [part for part in parts if part is not None]
-        return torch.cat(found) if len(found) == len(parts) else None
+        readable = [part for part in parts if part is not None]
+        return torch.cat(readable) if len(readable) == len(parts) else None
     names = (*label_names, *COLUMN_NAMES)
     if isinstance(dataset, datasets.Dataset):
         name = next((name for name in names if name in dataset.column_names), None)
         if name is None:
             return None
         column = dataset.data.column(name).to_numpy()
-        # Through the public interface a million shuffled rows take seconds, not hundredths.
+        # A million shuffled rows take 0.1 s by the private index, 7 s by the fastest public way.
         rows = dataset._indices
         return _class_ids(column if rows is None else column[rows.column(0).to_numpy()], name)
     for name in ("targets", *names):
@@ -61,7 +61,7 @@ def _class_ids(values: Any, name: str) -> Tensor:
         ) from error
     if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
-            f"The labels in {name!r} must be one integer class id an image, got {labels.dtype} of "
+            f"The labels in {name!r} must be one integer class id per image, got {labels.dtype} of "
             f"shape {tuple(labels.shape)}: CLCE contrasts classes, so multi-label and regression "
             "targets do not fit it."
         )

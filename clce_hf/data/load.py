@@ -1,26 +1,25 @@
-"""Load images and labels from the Hub, from folders, or as a benchmark of the paper splits them."""
+"""Load images and labels from any source, split as training and evaluation need them."""
 
 import warnings
-from pathlib import Path
-from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from clce_hf.data.data_arguments import DataArguments, HubDataArguments, LabelledImagesArguments
-from clce_hf.data.presets import BENCHMARKS, Part, class_split
-from clce_hf.data.sources import (
-    column_values,
-    from_annotations,
-    from_folders,
-    from_hub,
-    keep_classes,
-    number_classes,
-    standard_columns,
-)
+from clce_hf.data.classes import column_values, number_classes, select_classes, standard_columns
+from clce_hf.data.presets import Preset, find_preset
+from clce_hf.data.sources import Source
+from clce_hf.errors import ArgumentError
 
 
 def load_splits(
-    arguments: DataArguments, seed: int, cache_dir: str | None = None, token: str | None = None
+    source: Source,
+    preset: Preset | None = None,
+    *,
+    held_out_share: float = 0.15,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+    seed: int = 0,
+    cache_dir: str | None = None,
+    token: str | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Return the training and the evaluation images, columns `image` and `labels`.
 
@@ -29,28 +28,36 @@ def load_splits(
     classes, always such a share.
 
     Args:
-        arguments: with a `dataset_name`, a `train_dir` or a `benchmark`.
+        source: where the images are.
+        preset: how they are split, where that is known.
+        held_out_share: of the training images, where there are no others to evaluate on.
+        max_train_samples: training images to draw at random; None for all.
+        max_eval_samples: the same for the evaluation images.
         seed: of the split and of the images drawn.
         cache_dir: where downloads are kept; None for the default place.
         token: for private and gated data sets; None for the one that is logged in.
 
     Raises:
         ValueError: if a column is missing, a class is only evaluated on, or the split cannot be
-            made.
-        OSError: if the data set or a folder cannot be had.
+            made; an `ArgumentError` where an argument is to blame.
+        OSError: if the data set or a folder cannot be loaded.
     """
-    loaded = _load(arguments, cache_dir, token)
-    preset = arguments.preset
-    held_out = next((name for name in ("validation", "test") if name in loaded), None)
-    if preset is not None and preset.is_few_shot:
-        held_out = None
-    used = ["train"] if held_out is None else ["train", held_out]
-    parts = _prepare(loaded, used, arguments)
-    train, evaluated = parts if held_out else _split(parts[0], arguments.train_val_split, seed)
-    return (
-        _at_most(train, arguments.max_train_samples, seed),
-        _at_most(evaluated, arguments.max_eval_samples, seed),
-    )
+    stored = source.load(cache_dir, token)
+    if preset is not None:
+        stored = _by_our_names(stored, preset)
+    if "train" not in stored:
+        raise ValueError(
+            f"The data set has no split 'train'; it has {', '.join(map(str, stored))}."
+        )
+    names = ["train"]
+    if preset is None or not preset.is_few_shot:
+        names += [name for name in ("validation", "test") if name in stored][:1]
+    train, *others = _prepare(stored, names, source, preset).values()
+    if others:
+        [held_out] = others
+    else:
+        train, held_out = _split(train, held_out_share, seed)
+    return _at_most(train, max_train_samples, seed), _at_most(held_out, max_eval_samples, seed)
 
 
 def load_benchmark(
@@ -63,121 +70,106 @@ def load_benchmark(
     from 0.
 
     Args:
-        name: in `clce_hf.data.presets.BENCHMARKS`.
+        name: in `clce_hf.data.presets.PRESETS`.
         folder: of the images of a benchmark that is not on the Hub.
         cache_dir: where downloads are kept; None for the default place.
         token: for gated data sets; None for the one that is logged in.
 
     Raises:
         ValueError: for an unknown name, a missing column or split, or a folder where none belongs.
-        OSError: if the data set or a folder cannot be had.
+        OSError: if the data set or a folder cannot be loaded.
     """
-    arguments = DataArguments(benchmark=name, benchmark_dir=folder)
-    names = list(BENCHMARKS[name].splits)
-    parts = _prepare(_load(arguments, cache_dir, token), names, arguments)
-    return DatasetDict(zip(names, parts, strict=True))
+    preset = find_preset(name)
+    source = preset.stored_in(folder)
+    stored = _by_our_names(source.load(cache_dir, token), preset)
+    return DatasetDict(_prepare(stored, list(preset.splits), source, preset).items())
 
 
-def load_labelled_images(
-    arguments: LabelledImagesArguments, cache_dir: str | None = None, token: str | None = None
+def load_labeled_images(
+    source: Source,
+    preset: Preset | None = None,
+    *,
+    split: str | None = None,
+    cache_dir: str | None = None,
+    token: str | None = None,
 ) -> Dataset:
-    """Return the images of one split or folder, columns `image` and `labels`.
+    """Return the images of one split, columns `image` and `labels`.
 
     Args:
-        arguments: that name some images.
+        source: where the images are.
+        preset: how they are split, where that is known.
+        split: its name; by default `novel`, else `test`, `validation`, `train` or the first.
         cache_dir: where downloads are kept; None for the default place.
         token: for private and gated data sets; None for the one that is logged in.
 
     Raises:
-        ValueError: if the split or a column is missing.
-        OSError: if the data set or the folder cannot be had.
+        ValueError: if the split or a column is missing; an `ArgumentError` names it.
+        OSError: if the data set or the folder cannot be loaded.
     """
-    if arguments.benchmark is not None:
-        splits = load_benchmark(arguments.benchmark, arguments.benchmark_dir, cache_dir, token)
-        return splits[_chosen(arguments.split, [str(name) for name in splits])]
-    if arguments.dataset_name is not None:
-        loaded = _from_hub(arguments, cache_dir, token)
-    else:
-        loaded = from_folders({"test": str(arguments.data_dir)}, cache_dir)
-    images = loaded[_chosen(arguments.split, list(loaded))]
-    columns = arguments.image_column_name, arguments.label_column_name
-    return number_classes([standard_columns(images, *columns)], columns[1])[0]
-
-
-def _from_hub(arguments: HubDataArguments, cache_dir: str | None, token: str | None) -> Any:
-    name, config = str(arguments.dataset_name), arguments.dataset_config_name
-    return from_hub(name, config, arguments.dataset_revision, cache_dir, token)
-
-
-def _chosen(split: str | None, there: list[str]) -> str:
+    stored = source.load(cache_dir, token)
+    if preset is not None:
+        stored = _by_our_names(stored, preset)
+    there = [str(name) for name in stored]
     if split is None:
-        known = ("novel", "test", "validation", "train")
-        split = next((name for name in known if name in there), there[0])
+        known = [name for name in ("novel", "test", "validation", "train") if name in there]
+        split = (known or there)[0]
     if split not in there:
-        raise ValueError(f"--split {split}: the data set has {', '.join(there)}.")
-    return split
+        raise ArgumentError(
+            "split", f"split {split!r}: the data set has no such split, but {', '.join(there)}."
+        )
+    # The training images of a preset number the classes of its other splits.
+    names = [split] if preset is None else list(preset.splits)
+    return _prepare(stored, names, source, preset)[split]
 
 
-def _load(arguments: DataArguments, cache_dir: str | None, token: str | None) -> Any:
-    """Load the splits, as they are, by our names."""
-    preset = arguments.preset
-    if arguments.dataset_name is not None:
-        loaded = _from_hub(arguments, cache_dir, token)
-        if preset is not None:
-            return {name: _joined(loaded, part) for name, part in preset.splits.items()}
-    elif preset is not None:
-        files = {name: part.source for name, part in preset.splits.items()}
-        root = Path(str(arguments.benchmark_dir))
-        if preset.splits["train"].source.endswith(".json"):
-            return from_annotations(root, files)
-        return from_folders({name: str(root / file) for name, file in files.items()}, cache_dir)
-    else:
-        folders = {"train": arguments.train_dir, "validation": arguments.validation_dir}
-        loaded = from_folders({name: f for name, f in folders.items() if f is not None}, cache_dir)
-    if not isinstance(loaded, DatasetDict) or "train" not in loaded:
-        raise ValueError(f"The data set has no split named 'train', but {list(loaded)}.")
-    return loaded
+def _by_our_names(stored: DatasetDict, preset: Preset) -> DatasetDict:
+    parts = preset.splits.items()
+    return DatasetDict((name, _joined(stored, part.stored_as)) for name, part in parts)
 
 
-def _joined(loaded: Any, part: Part) -> Dataset:
-    sources = part.source.split("+")
-    if missing := [name for name in sources if name not in loaded]:
-        raise ValueError(f"The data set has no split named {missing[0]!r}, but {list(loaded)}.")
-    return concatenate_datasets([loaded[name] for name in sources])
+def _joined(stored: DatasetDict, names: str) -> Dataset:
+    if missing := [name for name in names.split("+") if name not in stored]:
+        there = ", ".join(map(str, stored))
+        raise ValueError(f"The data set has no split {missing[0]!r}; it has {there}.")
+    return concatenate_datasets([stored[name] for name in names.split("+")])
 
 
-def _prepare(loaded: Any, names: list[str], arguments: DataArguments) -> list[Dataset]:
-    """Return some of the splits with columns `image` and `labels`, the classes numbered."""
-    image_column, label_column = str(arguments.image_column_name), str(arguments.label_column_name)
-    parts = [standard_columns(loaded[name], image_column, label_column) for name in names]
-    preset = arguments.preset
-    if preset is None or not preset.is_few_shot:
-        parts = number_classes(parts, label_column)
-    else:
-        parts = [number_classes([part], label_column)[0] for part in parts]
+def _prepare(
+    stored: DatasetDict, names: list[str], source: Source, preset: Preset | None
+) -> dict[str, Dataset]:
+    """Return these splits with columns `image` and `labels`, the classes numbered."""
+    columns = source.image_column, source.label_column
+    splits = {name: standard_columns(stored[name], *columns) for name in names}
     if preset is None:
-        return parts
-    for i, name in enumerate(names):
-        if preset.split_column is not None:
-            ids = column_values(loaded[name], preset.split_column)
-            parts[i] = keep_classes(parts[i], ids, class_split(str(arguments.benchmark), name))
-        found, published = len(parts[i].features["labels"].names), preset.splits[name].classes
-        if found != published:
+        return number_classes(splits, source.label_column)
+    if preset.is_few_shot:
+        for name, split in splits.items():
+            splits |= number_classes({name: split}, source.label_column)
+    else:
+        splits = number_classes(splits, source.label_column)
+    for name, split in splits.items():
+        part = preset.splits[name]
+        if part.ids is not None:
+            ids = column_values(stored[name], str(preset.split_column))
+            splits[name] = split = select_classes(split, ids, part.ids)
+        num_classes = split.features["labels"].num_classes
+        if num_classes != part.classes:
             warnings.warn(
-                f"{preset.title} was published with {published} classes in {name!r}, but these "
-                f"images have {found}: results on them do not compare.",
+                f"{preset.title} was published with {part.classes} classes in {name!r}, but these "
+                f"images have {num_classes}: results on them do not compare.",
                 stacklevel=2,
             )
-    return parts
+    return splits
 
 
 def _split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     try:
         parts = dataset.train_test_split(share, seed=seed, stratify_by_column="labels")
     except ValueError as error:
-        raise ValueError(
-            f"No share of {share} can be held out by class: {error} Give every class two images or "
-            "more, change --train_val_split, or give --validation_dir."
+        raise ArgumentError(
+            "held_out_share",
+            f"A share of {share} of each class cannot be held out: {error} Give every class two "
+            "images or more, change the share, or name images to evaluate on.",
         ) from error
     return parts["train"], parts["test"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 def low_shot_rows(labels: Tensor, shots: int, seed: int, names: Sequence[str] = ()) -> list[int]:
     """Rows of `shots` images of each class, drawn at random, in ascending order.
 
-    With the same seed, fewer shots are a part of more.
+    With the same seed, the rows of fewer shots are among those of more.
 
     Args:
         labels: integers, shape (n,).

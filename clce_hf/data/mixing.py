@@ -4,7 +4,6 @@ Sources: Zhang et al., "mixup", arXiv 1710.09412; Yun et al., "CutMix", arXiv 19
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,29 +11,30 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 from transformers import default_data_collator
 
-Rows = dict[str, list[Any]]
-Transform = Callable[[Rows], Rows]
+from clce_hf.data.transforms import Rows, Transform
 
 
 def check_alphas(mixup_alpha: float, cutmix_alpha: float) -> None:
     """Raise `ValueError`, naming it, for an alpha that is negative or not finite."""
     for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
         if not 0.0 <= alpha < math.inf:
-            raise ValueError(f"{name} must be finite and not negative, got {alpha}; 0 is without.")
+            raise ValueError(
+                f"{name} must be finite and not negative, got {alpha}; 0 mixes nothing."
+            )
 
 
 class MixingCollator:
     """Collates rows as Trainer does, and mixes those of training.
 
-    Trainer has one collator for training and evaluation, and runs it in worker processes that are
-    not told which it is. So the rows tell: one-hot labels are mixed, class ids are left alone.
-    `with_one_hot_labels` makes the former of the latter.
+    Trainer has one collator for training and evaluation, and its worker processes cannot know which
+    of the two they serve. So the labels decide: rows with one-hot labels are mixed, rows with class
+    ids are not. `with_one_hot_labels` turns class ids into one-hot labels.
 
     Args:
         mixup_alpha: both parameters of the Beta distribution of the share that an image keeps in
-            mixup; 0 is without mixup.
-        cutmix_alpha: the same for the share of the area in CutMix. Where neither is 0, each batch
-            draws one of the two.
+            mixup; 0 for no mixup.
+        cutmix_alpha: the same for the share of the area in CutMix. Where neither is 0, one of the
+            two is drawn for each batch.
 
     Raises:
         ValueError: if one is negative or not finite, or both are 0.
@@ -53,7 +53,7 @@ class MixingCollator:
         labels = batch.get("labels")
         if labels is None or not labels.is_floating_point():
             return batch
-        # torchvision mixes neighbours, which are of one class in batches of groups.
+        # torchvision mixes neighbors, which are of one class in batches of groups.
         order = torch.randperm(len(rows))
         batch = {name: values[order] for name, values in batch.items()}
         batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
@@ -61,12 +61,12 @@ class MixingCollator:
 
 
 def with_one_hot_labels(transform: Transform, num_classes: int) -> Transform:
-    """Return a data set transform that makes float32 one-hot labels of the class ids of another."""
+    """Return the transform with its class ids turned into one-hot labels, float32."""
 
     def one_hot_rows(rows: Rows) -> Rows:
-        made = transform(rows)
-        one_hot = F.one_hot(torch.tensor(made["labels"]), num_classes).float()
-        return {**made, "labels": list(one_hot)}
+        transformed = transform(rows)
+        one_hot = F.one_hot(torch.tensor(transformed["labels"]), num_classes).float()
+        return {**transformed, "labels": list(one_hot)}
 
     return one_hot_rows
 

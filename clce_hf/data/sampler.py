@@ -2,19 +2,22 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class GroupByLabelSampler(Sampler[int]):
     """Yield indices in groups of `samples_per_class` images of one class.
 
     Consecutive runs of `batch_size` indices are whole groups, so a batch sampler over this one
-    gives every anchor `samples_per_class - 1` positives at least. Each image comes once an epoch; a
-    class whose size is not a multiple of `samples_per_class` has its last group topped up with
-    other images of its own, and a class smaller than a group repeats its images.
+    gives every anchor at least `samples_per_class - 1` positives. Every image comes at least once
+    per epoch: the last group of a class is filled up with other images of the class, and a class
+    smaller than a group repeats its images.
 
     A batch draws its classes by their shares of the groups left, so class frequencies are those of
     the data set throughout the epoch. As long as others are left, no class has more groups in a
@@ -25,7 +28,7 @@ class GroupByLabelSampler(Sampler[int]):
     the batches and forwards `set_epoch`.
 
     Args:
-        labels: integer class ids, shape (n,), one for each index of the data set.
+        labels: integer class ids, shape (n,), one per index of the data set.
         samples_per_class: images in a group, at least 2.
         batch_size: images in a batch of one device, a multiple of `samples_per_class`.
         seed: of the order.
@@ -50,14 +53,14 @@ class GroupByLabelSampler(Sampler[int]):
         self._groups_per_batch = batch_size // samples_per_class
         self._group_counts = torch.tensor([-(-len(m) // samples_per_class) for m in self._members])
         shares = self._groups_per_batch * self._group_counts
-        self._most_a_batch = -(-shares // self._group_counts.sum())
+        self._max_groups_per_batch = -(-shares // self._group_counts.sum())
         self._seed = seed
         self._epoch = 0
         small = sum(len(members) < samples_per_class for members in self._members)
         if small:
             warnings.warn(
                 f"{small} of {len(classes)} classes have fewer than samples_per_class="
-                f"{samples_per_class} images: theirs repeat within a group.",
+                f"{samples_per_class} images: these repeat within a group.",
                 stacklevel=2,
             )
 
@@ -70,8 +73,9 @@ class GroupByLabelSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
-        # Neighbouring seeds and epochs must not share orders, as seed + epoch would make them.
-        generator.manual_seed(hash((self._seed, self._epoch)) % 2**63)
+        # Neighboring seeds and epochs must not share orders, as seed + epoch would make them.
+        sequence = np.random.SeedSequence((self._epoch, self._seed % 2**64))
+        generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         groups = [iter(self._shuffled_groups(members, generator)) for members in self._members]
         for class_index in self._class_sequence(generator):
             yield from next(groups[class_index])
@@ -93,7 +97,7 @@ class GroupByLabelSampler(Sampler[int]):
             order = torch.randperm(len(left), generator=generator)
             room = min(self._groups_per_batch, total)
             drawn = order.repeat_interleave(
-                _draw_by_share(left[order], self._most_a_batch[order], room, generator)
+                _draw_by_share(left[order], self._max_groups_per_batch[order], room, generator)
             )
             left -= drawn.bincount(minlength=len(left))
             sequence += drawn.tolist()
@@ -117,12 +121,37 @@ def _draw_by_share(left: Tensor, most: Tensor, room: int, generator: torch.Gener
     return counts
 
 
+class SamplerEpoch(TrainerCallback):
+    """Sets the epoch of the innermost sampler before each epoch.
+
+    Accelerate 1.15 and Trainer stop above it where a run of several processes resumes in the middle
+    of an epoch: there the sampler is inside a batch sampler, inside a shard, inside a batch sampler
+    that skips. Such a run would continue in the order of the first epoch.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Walk down the samplers and set the epoch of the last one."""
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        sampler = getattr(sampler, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(int(state.epoch or 0))
+
+
 def check_group_size(samples_per_class: int, batch_size: int) -> None:
     """Raise `ValueError` unless whole groups of at least two images fill a batch."""
     if samples_per_class < 2:
         raise ValueError(
             f"samples_per_class must be at least 2, so that an image has a positive, got "
-            f"{samples_per_class}; None leaves the batches to chance."
+            f"{samples_per_class}; None uses Trainer's own sampler."
         )
     if batch_size % samples_per_class:
         raise ValueError(

@@ -1,56 +1,94 @@
-"""Images and their labels from the Hub, from folders and from annotations, one way to have them.
-
-Whatever the source, a part has the columns `image` and `labels` in the end, and the classes are
-numbered from 0.
-"""
+"""Where images and labels are stored: on the Hub, in folders, or listed by annotations."""
 
 import glob
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
-
-from clce_hf.errors import abbreviate
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
-def from_hub(
-    name: str, config: str | None, revision: str | None, cache_dir: str | None, token: str | None
-) -> Any:
-    """Load a data set of the Hub, or of a folder laid out as one.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where images are stored, and in which columns.
 
-    Raises:
-        OSError: if it cannot be had; the message says how to ask for access.
+    Args:
+        image_column: column of the images.
+        label_column: column of the labels.
     """
-    try:
-        return load_dataset(name, config, revision=revision, cache_dir=cache_dir, token=token)
-    except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
-        raise OSError(
-            f"The data set {name!r} could not be loaded: {error}\nIf it is gated or private, ask "
-            "for access on its page, then log in with `hf auth login` or pass --token."
-        ) from error
+
+    image_column: str = "image"
+    label_column: str = "label"
+
+    def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
+        """Return the splits as they are stored, by their names there.
+
+        Args:
+            cache_dir: where downloads are kept; None for the default place.
+            token: for private and gated data sets; None for the one that is logged in.
+
+        Raises:
+            OSError: if they cannot be loaded.
+        """
+        raise NotImplementedError
 
 
-def from_folders(folders: dict[str, str], cache_dir: str | None) -> Any:
-    """Load folders of images, CLASS/*.jpg, by split.
+@dataclass(frozen=True)
+class HubDataset(Source):
+    """A data set of the Hub, or a folder laid out as one.
 
-    Raises:
-        OSError: if a folder is missing or empty, or holds the folders of several splits.
+    Args:
+        name: its id on the Hub, or the folder.
+        config: configuration, where there are several.
+        revision: branch, tag or commit; None for the main branch.
     """
-    files = {}
-    for split, folder in folders.items():
-        if not Path(folder).is_dir():
-            raise OSError(f"There is no folder {folder!r}.")
-        _check_is_one_split(Path(folder))
-        if not any(file.is_file() for file in Path(folder).rglob("*")):
-            raise OSError(f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg.")
-        # The pattern must not read brackets in the folder's name, nor a slash at its end.
-        files[split] = f"{glob.escape(str(Path(folder)))}/**"
-    # By default labels are left out where the two folders lie at different depths.
-    return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
+
+    name: str
+    config: str | None = None
+    revision: str | None = None
+
+    def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
+        """Download the data set; the error says how to ask for access."""
+        try:
+            return load_dataset(
+                self.name, self.config, revision=self.revision, cache_dir=cache_dir, token=token
+            )
+        except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
+            raise OSError(
+                f"The data set {self.name!r} could not be loaded: {error}\nIf it is gated or "
+                "private, ask for access on its page, then log in with `hf auth login` or pass a "
+                "token."
+            ) from error
+
+
+@dataclass(frozen=True)
+class ImageFolders(Source):
+    """Folders of images, CLASS/*.jpg.
+
+    Args:
+        folders: by split.
+    """
+
+    folders: Mapping[str, str]
+
+    def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
+        """List the images; a folder that is missing or empty, or holds several splits, is named."""
+        files = {}
+        for split, folder in self.folders.items():
+            if not Path(folder).is_dir():
+                raise OSError(f"There is no folder {folder!r}.")
+            _check_is_one_split(Path(folder))
+            if not any(file.is_file() for file in Path(folder).rglob("*")):
+                raise OSError(
+                    f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg."
+                )
+            # The pattern must not read brackets in the folder's name, nor a slash at its end.
+            files[split] = f"{glob.escape(str(Path(folder)))}/**"
+        # By default labels are left out where the two folders lie at different depths.
+        return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
 
 
 def _check_is_one_split(folder: Path) -> None:
@@ -69,18 +107,24 @@ def _check_is_one_split(folder: Path) -> None:
         )
 
 
-def from_annotations(folder: Path, files: dict[str, str]) -> Any:
-    """Load images that files of annotations in COCO's format list, one category an image.
+@dataclass(frozen=True)
+class Annotations(Source):
+    """Images listed by annotation files in COCO's format, one category per image.
 
     Args:
-        folder: that holds the files, and the images where the files say.
-        files: by split.
-
-    Raises:
-        OSError: if a file is missing.
+        folder: that holds the files and, at the paths that they list, the images.
+        files: their names, one file per split.
     """
-    parts = {}
-    for split, file in files.items():
+
+    folder: str
+    files: tuple[str, ...]
+
+    def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
+        """Read the annotations; images are opened when they are used."""
+        return DatasetDict((file, self._read(file)) for file in self.files)
+
+    def _read(self, file: str) -> Dataset:
+        folder = Path(self.folder)
         listed = json.loads((folder / file).read_text())
         categories = sorted(listed["categories"], key=lambda category: category["id"])
         # Two kingdoms may share a name.
@@ -92,94 +136,4 @@ def from_annotations(folder: Path, files: dict[str, str]) -> Any:
             "label": [class_of[row["category_id"]] for row in listed["annotations"]],
         }
         features = Features({"image": Image(), "label": ClassLabel(names=names)})
-        parts[split] = Dataset.from_dict(rows, features=features)
-    return parts
-
-
-def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
-    """Keep the images and labels alone, as `image` and `labels`.
-
-    Raises:
-        ValueError: if a column is missing.
-    """
-    columns = {
-        "image_column_name": (image_column, "image"),
-        "label_column_name": (label_column, "labels"),
-    }
-    for flag, (name, _) in columns.items():
-        if name not in dataset.column_names:
-            raise ValueError(
-                f"--{flag} {name}: the data set has no such column, but "
-                f"{', '.join(dataset.column_names)}."
-            )
-    dataset = dataset.select_columns([name for name, _ in columns.values()])
-    dataset = dataset.rename_columns({name: new for name, new in columns.values() if name != new})
-    if not isinstance(dataset.features["image"], Image):
-        dataset = dataset.cast_column("image", Image())
-    return dataset
-
-
-def number_classes(parts: list[Dataset], label_column: str) -> list[Dataset]:
-    """Turn labels into ids of the classes of the first part, the training images.
-
-    Encoding each part by its own classes would number them differently where one lacks a class.
-    Labels that are ids of named classes stay.
-
-    Raises:
-        ValueError: if an image has no label, or a class that the first part lacks.
-    """
-    feature = parts[0].features["labels"]
-    named = isinstance(feature, ClassLabel)
-    flag = f"--label_column_name {label_column}"
-    if not named and not isinstance(feature, Value):
-        raise ValueError(f"{flag}: one class an image is needed, but the column holds {feature}.")
-    classes = [set(part.unique("labels")) for part in parts]
-    absent = {None, -1} if named else {None}  # -1 is how data sets of the Hub hide a test label
-    if any(found & absent for found in classes):
-        raise ValueError(f"{flag}: some images have no label.")
-    if unseen := set().union(*classes) - classes[0]:
-        names = [feature.names[i] for i in sorted(unseen)] if named else sorted(map(str, unseen))
-        raise ValueError(
-            f"The images to evaluate on have classes that are not trained: {abbreviate(names)}. "
-            "Give them training images, or take them out of --validation_dir or that split."
-        )
-    if named:
-        return parts
-    ids = {value: i for i, value in enumerate(sorted(classes[0]))}
-    encoded = ClassLabel(names=[str(value) for value in ids])
-    return [
-        part.select_columns("image").add_column(
-            "labels", [ids[value] for value in part["labels"]], feature=encoded
-        )
-        for part in parts
-    ]
-
-
-def keep_classes(dataset: Dataset, ids: np.ndarray, kept: list[int]) -> Dataset:
-    """Keep the rows whose id is among `kept`, and number their classes anew, in the old order.
-
-    Args:
-        dataset: with columns `image` and `labels`, of class ids.
-        ids: shape (n,), those to choose by: the labels, or another column.
-        kept: the ids to keep.
-
-    Raises:
-        ValueError: if no row is kept.
-    """
-    labels = column_values(dataset, "labels")
-    mask = np.isin(ids, kept)
-    classes = np.unique(labels[mask])
-    if len(classes) == 0:
-        raise ValueError(f"None of the images is of the classes {kept}.")
-    names = dataset.features["labels"].int2str(classes.tolist())
-    # Numbered before rows are taken away: afterwards, a new column would copy the images.
-    numbered = np.where(mask, np.searchsorted(classes, labels), -1)
-    dataset = dataset.select_columns("image").add_column(
-        "labels", numbered, feature=ClassLabel(names=names)
-    )
-    return dataset.select(np.flatnonzero(mask))
-
-
-def column_values(dataset: Dataset, name: str) -> np.ndarray:
-    """Return a column of numbers, shape (n,), without decoding images."""
-    return dataset.with_format("arrow").select_columns(name)[:].column(name).to_numpy()
+        return Dataset.from_dict(rows, features=features)

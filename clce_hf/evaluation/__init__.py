@@ -1,5 +1,50 @@
 """What is measured of a trained classifier: accuracy, calibration, episodes, embeddings.
 
-Metrics are functions of tensors; `inference` makes these tensors, `record` keeps them. Drawing them
-lives in `reports`, comparing several models in `comparison`.
+Metrics are functions of tensors; `infer` makes these tensors, `Run` keeps them in a folder and
+`Table` shows numbers as text. Pictures live in `reports`, trainings of several methods in
+`comparison`. `hf_metrics` is imported by its own name, since Hugging Face's `evaluate`, which it
+builds on, takes long to import.
 """
+
+from clce_hf.evaluation.calibration import (
+    calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+)
+from clce_hf.evaluation.embeddings import (
+    alignment,
+    class_similarities,
+    iso_score,
+    knn_accuracy,
+    silhouette,
+    uniformity,
+)
+from clce_hf.evaluation.fewshot import FewShotResult, few_shot_accuracy
+from clce_hf.evaluation.inference import infer
+from clce_hf.evaluation.paired import PairedDifference, paired_difference
+from clce_hf.evaluation.record import Predictions, Run
+from clce_hf.evaluation.suite import LeftOut, Measurements, measure
+from clce_hf.evaluation.table import Table
+
+__all__ = [
+    "FewShotResult",
+    "LeftOut",
+    "Measurements",
+    "PairedDifference",
+    "Predictions",
+    "Run",
+    "Table",
+    "alignment",
+    "calibration_error",
+    "class_similarities",
+    "few_shot_accuracy",
+    "fit_temperature",
+    "infer",
+    "iso_score",
+    "knn_accuracy",
+    "measure",
+    "negative_log_likelihood",
+    "paired_difference",
+    "silhouette",
+    "uniformity",
+]

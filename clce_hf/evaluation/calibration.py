@@ -1,4 +1,4 @@
-"""Whether the probabilities of a classifier are to be believed."""
+"""How well the probabilities of a classifier agree with how often it is right."""
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ def calibration_error(logits: Tensor, labels: Tensor, num_bins: int = 15) -> flo
     Args:
         logits: floating point, shape (n, classes).
         labels: integers, shape (n,).
-        num_bins: of equal width.
+        num_bins: number of bins.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     # A confidence on the edge of two bins belongs to the lower one, and 0 to none.

@@ -1,7 +1,7 @@
 """How good embeddings are, as pure functions of tensors.
 
-Embeddings are floating point of shape (n, d), labels integers of shape (n,); rows labelled -100 are
-left out. Nothing of size n x n is held: `uniformity` and `knn_accuracy` walk blocks of rows.
+Embeddings are floating point of shape (n, d), labels integers of shape (n,); rows labeled -100 are
+left out. Nothing of size n x n is held: all walk blocks of rows, of `block_elements` numbers.
 """
 
 import math
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.contrastive import to_unit_length
-from clce_hf.loss.pairs import IGNORE_INDEX
+from clce_hf.loss.targets import IGNORE_INDEX
+from clce_hf.loss.unit_length import to_unit_length
 
-_BLOCK_ELEMENTS = 2**22
-"""Similarities in a block: 16 MiB in float32."""
+BLOCK_ELEMENTS = 2**22
+"""Numbers in a block by default: 16 MiB in float32."""
 
 
 def iso_score(embeddings: Tensor) -> float:
@@ -29,31 +29,32 @@ def iso_score(embeddings: Tensor) -> float:
     _check(embeddings, least=2)
     dim = embeddings.shape[1]
     if dim < 2:
-        raise ValueError("iso_score needs two dimensions at least.")
+        raise ValueError("iso_score needs at least two dimensions.")
     # In double precision: the variance along most directions may be a tiny share of the largest.
-    centred = embeddings.double()
-    centred -= centred.mean(0)
-    variances = torch.linalg.eigvalsh(centred.T @ centred).clamp_min(0)
+    centered = embeddings.double()
+    centered -= centered.mean(0)
+    variances = torch.linalg.eigvalsh(centered.T @ centered).clamp_min(0)
     if variances.norm() == 0:
         raise ValueError("iso_score: all embeddings are equal.")
     defect = (math.sqrt(dim) * variances / variances.norm() - 1).norm().item()
-    # 2 (d - sqrt d) normalises the squared defect, and cancels against the next line's factor.
+    # 2 (d - sqrt d) normalizes the squared defect, and cancels against the next line's factor.
     share = (dim - defect**2 / 2) ** 2 / dim**2
     return (dim * share - 1) / (dim - 1)
 
 
-def alignment(embeddings: Tensor, labels: Tensor) -> float:
+def alignment(embeddings: Tensor, labels: Tensor, *, block_elements: int = BLOCK_ELEMENTS) -> float:
     """Mean squared distance of unit-length embeddings of the same class; 0 is the best.
 
-    Wang and Isola, arXiv 2005.10242, alpha = 2; their positive pairs are here those of a class.
+    Wang and Isola, arXiv 2005.10242, alpha = 2; a positive pair is here two images of a class.
 
     Raises:
-        ValueError: if no class has two embeddings.
+        ValueError: if no class has two embeddings, or there is only one class.
     """
-    return 2.0 - 2.0 * class_similarities(embeddings, labels)["within"]
+    similarities = class_similarities(embeddings, labels, block_elements=block_elements)
+    return 2.0 - 2.0 * similarities["within"]
 
 
-def uniformity(embeddings: Tensor) -> float:
+def uniformity(embeddings: Tensor, *, block_elements: int = BLOCK_ELEMENTS) -> float:
     """Log of the mean Gaussian potential of all pairs of unit-length embeddings; lower is better.
 
     Wang and Isola, arXiv 2005.10242, t = 2: between -4 and 0.
@@ -64,35 +65,41 @@ def uniformity(embeddings: Tensor) -> float:
     _check(embeddings, least=2)
     points = to_unit_length(embeddings)
     total = 0.0
-    for rows in _blocks(points):
+    for rows in _blocks(points, len(points), block_elements):
         potentials = (points[rows] @ points.T).mul_(4.0).sub_(4.0).exp_()  # exp(-2 |x - y|^2)
         potentials.diagonal(rows.start).zero_()
         total += potentials.sum(dtype=torch.float64).item()
     return math.log(total / (len(points) * (len(points) - 1)))
 
 
-def class_similarities(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
+def class_similarities(
+    embeddings: Tensor, labels: Tensor, *, block_elements: int = BLOCK_ELEMENTS
+) -> dict[str, float]:
     """Mean cosine similarity of the pairs `within` a class and `between` classes.
 
     Raises:
         ValueError: if no class has two embeddings, or there is one class.
     """
-    points, classes = _labelled(embeddings, labels)
-    sums, sizes = _sums(points, classes)
+    points, classes = _labeled(embeddings, labels)
+    sums, sizes = _sums(points, classes, block_elements)
     squared = points.norm(dim=1).double().square()  # 0 for a zero vector, else 1
-    of_class = sums.square().sum(1) - torch.zeros_like(sums[:, 0]).index_add_(0, classes, squared)
-    everything = sums.sum(0).square().sum() - squared.sum()
+    within_class = sums.square().sum(1) - torch.zeros_like(sums[:, 0]).index_add_(
+        0, classes, squared
+    )
+    all_pairs = sums.sum(0).square().sum() - squared.sum()
     pairs_within = (sizes * (sizes - 1)).sum()
     pairs_between = len(points) * (len(points) - 1) - pairs_within
     if pairs_within == 0 or pairs_between == 0:
-        raise ValueError("Similarities of classes need two classes, one of them of two images.")
+        raise ValueError("Similarities of classes need two classes, one of them with two images.")
     return {
-        "within": (of_class.sum() / pairs_within).item(),
-        "between": ((everything - of_class.sum()) / pairs_between).item(),
+        "within": (within_class.sum() / pairs_within).item(),
+        "between": ((all_pairs - within_class.sum()) / pairs_between).item(),
     }
 
 
-def silhouette(embeddings: Tensor, labels: Tensor) -> float:
+def silhouette(
+    embeddings: Tensor, labels: Tensor, *, block_elements: int = BLOCK_ELEMENTS
+) -> float:
     """Mean silhouette by cosine distance, in [-1, 1]: how far apart the classes are.
 
     Rousseeuw 1987, as scikit-learn's `silhouette_score(metric="cosine")`, but from the sums of the
@@ -101,26 +108,28 @@ def silhouette(embeddings: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: unless there are two classes, and fewer classes than embeddings.
     """
-    points, classes = _labelled(embeddings, labels)
-    sums, sizes = _sums(points, classes)
+    points, classes = _labeled(embeddings, labels)
+    sums, sizes = _sums(points, classes, block_elements)
     if not 2 <= len(sizes) < len(points):
-        raise ValueError("silhouette needs two classes at least, and one of two images.")
+        raise ValueError("silhouette needs at least two classes, and one with two images.")
     total = 0.0
-    for rows in _blocks(points, len(sizes)):
-        block, of_block = points[rows].double(), classes[rows]
-        own = F.one_hot(of_block, len(sizes)).bool()
-        # A point is at distance 0 from itself, and counts for none of its class's others.
+    for rows in _blocks(points, len(sizes), block_elements):
+        block, block_classes = points[rows].double(), classes[rows]
+        own = F.one_hot(block_classes, len(sizes)).bool()
+        # A point is at distance 0 from itself, and is not one of its class's others.
         others = sizes - own.to(sizes.dtype)
         similarity = block @ sums.T - own * block.square().sum(1, keepdim=True)
         distance = 1.0 - similarity / others.clamp_min(1)
         within = distance[own]
         between = distance.masked_fill_(own, math.inf).amin(1)
         scores = (between - within) / torch.maximum(between, within).clamp_min(1e-300)
-        total += scores.masked_fill(sizes[of_block] == 1, 0.0).sum().item()
+        total += scores.masked_fill(sizes[block_classes] == 1, 0.0).sum().item()
     return total / len(points)
 
 
-def knn_accuracy(embeddings: Tensor, labels: Tensor, k: int = 20) -> float:
+def knn_accuracy(
+    embeddings: Tensor, labels: Tensor, k: int = 20, *, block_elements: int = BLOCK_ELEMENTS
+) -> float:
     """Share of embeddings that the majority of their k nearest others, by cosine, classify right.
 
     Ties go to the smaller label, as in scikit-learn's `KNeighborsClassifier`.
@@ -128,21 +137,22 @@ def knn_accuracy(embeddings: Tensor, labels: Tensor, k: int = 20) -> float:
     Raises:
         ValueError: unless there are more than k embeddings.
     """
-    points, classes = _labelled(embeddings, labels)
+    points, classes = _labeled(embeddings, labels)
     if not 1 <= k < len(points):
         raise ValueError(f"knn_accuracy: k must lie in [1, {len(points) - 1}], got {k}.")
     num_classes = int(classes.max()) + 1
     hits = 0
-    for rows in _blocks(points):
+    for rows in _blocks(points, len(points), block_elements):
         similarities = points[rows] @ points.T
         similarities.diagonal(rows.start).fill_(-math.inf)
-        neighbours = classes[similarities.topk(k, dim=1).indices]
-        votes = F.one_hot(neighbours, num_classes).sum(1)
+        neighbors = classes[similarities.topk(k, dim=1).indices]
+        votes = F.one_hot(neighbors, num_classes).sum(1)
         hits += int((votes.argmax(1) == classes[rows]).sum())
     return hits / len(points)
 
 
 def _check(embeddings: Tensor, least: int) -> None:
+    """Raise `ValueError` unless there are that many embeddings at least."""
     if embeddings.dim() != 2 or len(embeddings) < least:
         raise ValueError(
             f"embeddings must have shape (n, d) with n at least {least}, got "
@@ -150,11 +160,11 @@ def _check(embeddings: Tensor, least: int) -> None:
         )
 
 
-def _labelled(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _labeled(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Unit-length embeddings that have a label, and their classes, numbered from 0."""
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
-            f"labels must have shape ({len(embeddings)},), one an embedding, got "
+            f"labels must have shape ({len(embeddings)},), one per embedding, got "
             f"{tuple(labels.shape)}."
         )
     has_label = labels != IGNORE_INDEX
@@ -163,17 +173,17 @@ def _labelled(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return to_unit_length(points), labels[has_label].unique(return_inverse=True)[1]
 
 
-def _sums(points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(points: Tensor, classes: Tensor, block_elements: int) -> tuple[Tensor, Tensor]:
     """Sum of each class's points in float64, shape (classes, d), and the number of them."""
     sizes = classes.bincount()
     sums = points.new_zeros(len(sizes), points.shape[1], dtype=torch.float64)
-    for rows in _blocks(points, points.shape[1]):
+    for rows in _blocks(points, points.shape[1], block_elements):
         sums.index_add_(0, classes[rows], points[rows].double())
     return sums, sizes
 
 
-def _blocks(points: Tensor, width: int | None = None) -> Iterator[slice]:
-    """Blocks of rows that make a few numbers when each row makes `width`, by default n."""
-    rows = max(1, _BLOCK_ELEMENTS // (len(points) if width is None else width))
+def _blocks(points: Tensor, width: int, block_elements: int) -> Iterator[slice]:
+    """Blocks of rows that make about `block_elements` numbers where each row makes `width`."""
+    rows = max(1, block_elements // width)
     for start in range(0, len(points), rows):
         yield slice(start, min(start + rows, len(points)))

@@ -1,4 +1,7 @@
-"""All that is measured of a classifier: accuracy, calibration, few-shot, embedding quality."""
+"""Everything that is measured of a classifier: accuracy, calibration, episodes, embeddings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +13,68 @@ from clce_hf.evaluation.calibration import (
     negative_log_likelihood,
 )
 from clce_hf.evaluation.fewshot import few_shot_accuracy
+from clce_hf.evaluation.record import Predictions
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that was not measured, and the reason."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of a classifier.
+
+    Attributes:
+        metrics: by name; shares are in [0, 1].
+        left_out: what could not be measured.
+    """
+
+    metrics: dict[str, float]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def measure(
+    predictions: Predictions,
+    *,
+    n_way: int = 5,
+    shots: Sequence[int] = (1, 5),
+    num_queries: int = 15,
+    num_episodes: int = 1000,
+    seed: int = 0,
+) -> Measurements:
+    """Measure what these predictions allow; leave out, with the reason, what they do not.
+
+    Args:
+        predictions: of n images, n at least 2. Where the model does not know their classes,
+            accuracy and calibration are not measured.
+        n_way: classes in a few-shot episode.
+        shots: numbers of images of each class that an episode learns from.
+        num_queries: images of each class that an episode classifies.
+        num_episodes: number of few-shot episodes.
+        seed: decides the episodes.
+    """
+    embeddings, labels = predictions.embeddings, predictions.labels
+    values: dict[str, float] = {}
+    left_out = []
+    if predictions.knows_classes:
+        values.update(classification_metrics(predictions.logits, labels))
+    try:
+        values.update(embedding_metrics(embeddings, labels))
+    except ValueError as error:
+        left_out.append(LeftOut("embedding quality", str(error)))
+    episodes = {"n_way": n_way, "num_queries": num_queries, "num_episodes": num_episodes}
+    for k_shot in shots:
+        try:
+            values.update(
+                few_shot_metrics(embeddings, labels, shots=(k_shot,), seed=seed, **episodes)
+            )
+        except ValueError as error:
+            left_out.append(LeftOut("few-shot", str(error)))
+    return Measurements(values, tuple(left_out))
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -23,7 +88,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         labels: integers, shape (n,).
     """
     calibrated = torch.empty_like(logits, dtype=torch.float64)
-    # Drawn, since data sets often come sorted by class.
+    # In random order, since data sets often come sorted by class.
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     first, second = order.chunk(2)
     for rows, others in ((first, second), (second, first)):
@@ -38,10 +103,17 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def embedding_metrics(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
-    """Quality of embeddings, shape (n, d), of labelled images, shape (n,); see `metrics.py`.
+    """Quality of embeddings; see `embeddings.py`.
 
-    The nearest neighbours that vote are 20, or as many as the smallest class has to give: more
-    would be outvoted by other classes whatever the embeddings.
+    20 nearest neighbors vote, or as many as the smallest class can provide: more would be outvoted
+    by other classes whatever the embeddings.
+
+    Args:
+        embeddings: floating point, shape (n, d).
+        labels: integers, shape (n,).
+
+    Raises:
+        ValueError: for too few classes or images.
     """
     smallest = int(labels.unique(return_counts=True)[1].min())
     similarities = metrics.class_similarities(embeddings, labels)
@@ -61,7 +133,7 @@ def few_shot_metrics(
     labels: Tensor,
     *,
     n_way: int = 5,
-    shots: tuple[int, ...] = (1, 5),
+    shots: Sequence[int] = (1, 5),
     num_queries: int = 15,
     num_episodes: int = 1000,
     seed: int = 0,
@@ -70,10 +142,19 @@ def few_shot_metrics(
 
     By nearest centroid and by logistic regression, for each number of shots.
 
+    Args:
+        embeddings: floating point, shape (m, d).
+        labels: integers, shape (m,).
+        n_way: classes in an episode.
+        shots: numbers of images of each class that an episode learns from.
+        num_queries: images of each class that an episode classifies.
+        num_episodes: number of episodes.
+        seed: decides the episodes.
+
     Raises:
         ValueError: for too few classes or images.
     """
-    found = {}
+    values = {}
     for k_shot in shots:
         for name, classifier in (("centroid", "cosine"), ("logistic", "logistic")):
             result = few_shot_accuracy(
@@ -87,5 +168,5 @@ def few_shot_metrics(
                 seed=seed,
             )
             key = f"{n_way}_way_{k_shot}_shot_{name}"
-            found[key], found[f"{key}_interval"] = result.mean, result.interval
-    return found
+            values[key], values[f"{key}_interval"] = result.mean, result.interval
+    return values

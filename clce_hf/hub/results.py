@@ -1,4 +1,4 @@
-"""What was measured in a run, and on which data set, for the metadata of its model card."""
+"""The metrics of a run and the data sets they were measured on, as a model card's metadata."""
 
 import math
 import re
@@ -17,12 +17,11 @@ class Source:
     """Where a data set came from.
 
     Attributes:
-        name: its id on the Hub, else that of its builder or class.
-        is_on_hub: whether the name is such an id.
+        name: its id on the Hub, else the name of its builder or class.
+        is_on_hub: whether the name is an id on the Hub.
         config: of the data set on the Hub.
         split: of any data set.
         revision: commit of the data set on the Hub.
-        is_whole: whether it is all of the split.
     """
 
     name: str = "unknown"
@@ -30,56 +29,47 @@ class Source:
     config: str | None = None
     split: str | None = None
     revision: str | None = None
-    is_whole: bool = False
 
 
 def source_of(dataset: Any) -> Source:
-    """Tell where a data set came from: of the Hub, a folder, or a class of one's own."""
+    """Return where a data set came from: the Hub, a folder, or a custom class."""
     info = getattr(dataset, "info", None)
     if info is None:
         return Source() if dataset is None else Source(type(dataset).__name__)
     split = None if dataset.split is None else str(dataset.split)
-    # A data set of the Hub does not know its name, but the folder that it is kept in has it.
-    for kept in getattr(dataset, "cache_files", ()):  # a stream has none
-        *_, name, _, _, revision, _ = ("", "", "", "", *Path(kept["filename"]).parts)
+    # `datasets` records a Hub data set's id nowhere but in the path of its cache files.
+    for file in getattr(dataset, "cache_files", ()):  # a stream has none
+        *_, name, _, _, revision, _ = ("", "", "", "", *Path(file["filename"]).parts)
         if "___" in name and re.fullmatch(r"[0-9a-f]{40}", revision):
-            whole = (info.splits or {}).get(split)
-            return Source(
-                name.replace("___", "/"),
-                True,
-                info.config_name,
-                split,
-                revision,
-                whole is not None and whole.num_examples == len(dataset),
-            )
+            return Source(name.replace("___", "/"), True, info.config_name, split, revision)
     return Source(info.builder_name or "unknown", split=split)
 
 
 def is_metric(name: str) -> bool:
-    """Whether an entry of the log is what an evaluation measured of the model."""
+    """Whether an entry of the log is a metric that an evaluation measured of the model."""
     return name.startswith("eval_") and not name.endswith(_NOT_MEASURED)
 
 
 def is_evaluation(entry: dict[str, Any]) -> bool:
-    """Whether a line of the log is of an evaluation."""
+    """Whether a line of the log was written by an evaluation."""
     return any(map(is_metric, entry))
 
 
-def measured(log_history: list[dict[str, Any]], best_step: int | None) -> dict[str, float]:
-    """Numbers measured of the model that is kept, without their prefix `eval_`.
+def final_metrics(log_history: list[dict[str, Any]], best_step: int | None) -> dict[str, float]:
+    """Return the metrics of the model that was kept, without their prefix `eval_`.
 
-    Those measured after training, else those of `best_step`, else the last. What is no finite
-    number, such as a confusion matrix, is left out.
+    They are those measured after training, else at `best_step`, else last. Values that are not
+    finite numbers, such as a confusion matrix, are left out.
     """
     ends = [i for i, entry in enumerate(log_history) if "train_runtime" in entry]
     evaluations = [(i, entry) for i, entry in enumerate(log_history) if is_evaluation(entry)]
-    after = [entry for i, entry in evaluations if ends and i > ends[-1]]
-    if not after and evaluations:
+    final = [entry for i, entry in evaluations if ends and i > ends[-1]]
+    if not final and evaluations:
         step = evaluations[-1][1]["step"] if best_step is None else best_step
-        after = [entry for _, entry in evaluations if entry["step"] == step]
+        final = [entry for _, entry in evaluations if entry["step"] == step]
     return {
         name.removeprefix("eval_"): value
-        for entry in after
+        for entry in final
         for name, value in entry.items()
         if is_metric(name) and isinstance(value, int | float) and math.isfinite(value)
     }
@@ -88,35 +78,35 @@ def measured(log_history: list[dict[str, Any]], best_step: int | None) -> dict[s
 def sources_by_metric(
     metrics: Mapping[str, float], datasets: Mapping[str, Any]
 ) -> dict[str, Source]:
-    """Where each metric was measured, given the data sets by the prefix that their metrics had."""
+    """Return where each metric was measured, given the data sets by the prefix of their metrics."""
     sources = {prefix: source_of(dataset) for prefix, dataset in datasets.items()}
-    found = {}
+    by_metric = {}
     for metric in metrics:
-        fitting = [prefix for prefix in sources if f"eval_{metric}".startswith(f"{prefix}_")]
-        found[metric] = sources[max(fitting, key=len)] if fitting else Source()
-    return found
+        prefixes = [prefix for prefix in sources if f"eval_{metric}".startswith(f"{prefix}_")]
+        by_metric[metric] = sources[max(prefixes, key=len)] if prefixes else Source()
+    return by_metric
 
 
 def eval_results(
-    metrics: Mapping[str, float], sources: Mapping[str, Source], given: Mapping[str, Any]
+    metrics: Mapping[str, float], sources: Mapping[str, Source], described: Mapping[str, Any]
 ) -> list[EvalResult]:
-    """Write metrics as entries of a `model-index`.
+    """Return metrics as entries of a `model-index`.
 
     Args:
         metrics: their values by name.
         sources: their data sets by name.
-        given: what the user said of the data set: `type`, `name` and `args`, all optional.
+        described: the user's `type`, `name` and `args` of the data set, all optional.
     """
     return [
         EvalResult(
             task_type="image-classification",
             task_name="Image Classification",
-            dataset_type=given.get("type") or sources[name].name,
-            dataset_name=given.get("name") or given.get("type") or sources[name].name,
+            dataset_type=described.get("type") or sources[name].name,
+            dataset_name=described.get("name") or described.get("type") or sources[name].name,
             dataset_config=sources[name].config,
             dataset_split=sources[name].split,
             dataset_revision=sources[name].revision,
-            dataset_args=given.get("args"),
+            dataset_args=described.get("args"),
             metric_type=name,
             metric_name=name,
             metric_value=value,

@@ -3,3 +3,7 @@
 They take tensors and return tensors, in one process or over all of them, and import torch alone.
 Models, data sets and trainers live in other rooms.
 """
+
+from clce_hf.loss.clce import CLCELoss, clce_loss, label_aware_contrastive_loss
+
+__all__ = ["CLCELoss", "clce_loss", "label_aware_contrastive_loss"]

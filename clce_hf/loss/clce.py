@@ -5,48 +5,24 @@ Optimized Learning Fusion", ECAI 2024, arXiv 2402.14551. `contrastive.py` has th
 contrastive term.
 """
 
-import math
-from typing import get_args
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clce_hf.loss.contrastive import Variant, contrastive_sum, to_unit_length
-from clce_hf.loss.pairs import (
-    IGNORE_INDEX,
-    class_probabilities,
-    count_anchors,
-    count_positives,
-    is_labelled,
-)
+from clce_hf.loss.distributed import contrastive_term
+from clce_hf.loss.hyperparameters import Variant, check_hyperparameters
+from clce_hf.loss.targets import IGNORE_INDEX, class_targets, is_labeled
 
 
-def check_hyperparameters(
-    contrastive_weight: float = 0.9,
-    temperature: float = 0.5,
-    beta: float = 1.0,
-    variant: str = "in",
-) -> None:
-    """Raise `ValueError`, naming the argument and its range, unless all four are in range."""
-    if not 0.0 <= contrastive_weight <= 1.0:
-        raise ValueError(
-            f"contrastive_weight must lie in [0, 1], got {contrastive_weight}: 0 is cross-entropy "
-            "alone, the paper uses 0.9."
-        )
-    if not (temperature > 0.0 and math.isfinite(temperature)):
-        raise ValueError(
-            f"temperature must be positive and finite, got {temperature}: the paper uses 0.5."
-        )
-    if not (beta >= 0.0 and math.isfinite(beta)):
-        raise ValueError(
-            f"beta must be finite and not negative, got {beta}: 0 weights all negatives alike, "
-            "the paper uses 1."
-        )
-    if variant not in get_args(Variant):
-        raise ValueError(
-            f'variant must be "in" (mean over positives inside the log) or "out", got {variant!r}.'
-        )
+def fuse(cross_entropy: Tensor, contrastive: Tensor, contrastive_weight: float) -> Tensor:
+    """Return (1 - lambda) cross-entropy + lambda contrastive term (arXiv 2402.14551).
+
+    Args:
+        cross_entropy: a scalar.
+        contrastive: a scalar.
+        contrastive_weight: lambda in [0, 1].
+    """
+    return (1.0 - contrastive_weight) * cross_entropy + contrastive_weight * contrastive
 
 
 def label_aware_contrastive_loss(
@@ -63,14 +39,14 @@ def label_aware_contrastive_loss(
     dtype of the embeddings and under any autocast; float64 stays float64. Differentiable once.
 
     Class probabilities, as mixup and CutMix make them, are our extension: a pair of samples is
-    positive by the scalar product of its labels, negative by the rest, and an anchor whose
-    positives are less than one in all counts that much. Labels that are one-hot give exactly what
+    positive by the scalar product of its labels, negative by the rest, and an anchor with less
+    than one positive in total is weighted by that total. Labels that are one-hot give exactly what
     class ids give.
 
     Args:
-        embeddings: floating point, shape (n, d); need not be normalised. A zero vector counts as
+        embeddings: floating point, shape (n, d); need not be normalized. A zero vector counts as
             orthogonal to everything.
-        labels: integers, shape (n,), samples labelled -100 being left out; or class probabilities,
+        labels: integers, shape (n,), samples labeled -100 being left out; or class probabilities,
             floating point, shape (n, classes), to which no gradient flows.
         temperature: divides the cosine similarities, > 0. The paper's value is 0.5.
         beta: concentration of the hard-negative weights, >= 0. The paper's value is 1; 0 weights
@@ -82,13 +58,13 @@ def label_aware_contrastive_loss(
 
     Raises:
         ValueError: for a hyperparameter out of range, tensors of the wrong shape or dtype, or
-            labels of floating point that are no probabilities.
+            floating-point labels that are not probabilities.
     """
-    check_hyperparameters(temperature=temperature, beta=beta, variant=variant)
-    labels = _checked_labels(embeddings, labels)
-    keys, anchors = to_unit_length(embeddings), range(len(labels))
-    total = contrastive_sum(keys, labels, anchors, temperature, beta, variant)
-    return total / count_anchors(count_positives(labels)).clamp_min(1)
+    _check_embeddings(embeddings)
+    targets = class_targets(labels, embeddings)
+    return contrastive_term(
+        embeddings, targets, temperature=temperature, beta=beta, variant=variant
+    ).loss
 
 
 def clce_loss(
@@ -107,7 +83,7 @@ def clce_loss(
     Args:
         logits: floating point, shape (n, classes).
         embeddings: the vectors that enter the classification head, shape (n, d).
-        labels: integers, shape (n,), samples labelled -100 being left out of both terms; or class
+        labels: integers, shape (n,), samples labeled -100 being left out of both terms; or class
             probabilities, floating point, shape (n, classes).
         contrastive_weight: lambda in [0, 1]. The paper's value is 0.9.
         temperature: tau, see `label_aware_contrastive_loss`.
@@ -125,26 +101,26 @@ def clce_loss(
     check_hyperparameters(contrastive_weight, temperature, beta, variant)
     if logits.dim() != 2 or logits.shape[: labels.dim()] != labels.shape:
         raise ValueError(
-            f"logits must have shape (n, classes) with one row a label, got {tuple(logits.shape)} "
-            f"for labels of shape {tuple(labels.shape)}."
+            "logits must have shape (n, classes) with one row per label, got "
+            f"{tuple(logits.shape)} for labels of shape {tuple(labels.shape)}."
         )
-    contrastive = label_aware_contrastive_loss(
-        embeddings, labels, temperature=temperature, beta=beta, variant=variant
-    )
+    _check_embeddings(embeddings)
+    targets = class_targets(labels, embeddings)
+    contrastive = contrastive_term(
+        embeddings, targets, temperature=temperature, beta=beta, variant=variant
+    ).loss
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        cross_entropy = (
-            F.cross_entropy(
-                logits,
-                labels.to(logits.dtype) if labels.is_floating_point() else labels.long(),
-                ignore_index=IGNORE_INDEX,
-                reduction="sum",
-                label_smoothing=label_smoothing,
-            )
-            # A mean over no label at all would be 0 / 0.
-            / is_labelled(labels).sum().clamp_min(1)
+        total = F.cross_entropy(
+            logits,
+            targets.to(logits.dtype) if targets.is_floating_point() else targets,
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+            label_smoothing=label_smoothing,
         )
-    return (1.0 - contrastive_weight) * cross_entropy + contrastive_weight * contrastive
+        # A mean over no label at all would be 0 / 0.
+        cross_entropy = total / is_labeled(targets).sum().clamp_min(1)
+    return fuse(cross_entropy, contrastive, contrastive_weight)
 
 
 class CLCELoss(nn.Module):
@@ -184,22 +160,9 @@ class CLCELoss(nn.Module):
         )
 
 
-def _checked_labels(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Return the labels, class probabilities scaled to sum to 1; refuse what does not fit."""
+def _check_embeddings(embeddings: Tensor) -> None:
     if embeddings.dim() != 2 or embeddings.shape[1] == 0 or not embeddings.is_floating_point():
         raise ValueError(
             "embeddings must be floating point of shape (n, d) with d >= 1, got "
             f"{embeddings.dtype} of shape {tuple(embeddings.shape)}."
         )
-    is_soft = labels.is_floating_point()
-    if labels.dim() != 1 + is_soft or labels.dtype == torch.bool:
-        raise ValueError(
-            "labels must be integer class ids of shape (n,) or class probabilities, floating "
-            f"point of shape (n, classes), got {labels.dtype} of shape {tuple(labels.shape)}."
-        )
-    if labels.shape[0] != embeddings.shape[0]:
-        raise ValueError(
-            f"embeddings and labels must have one row a sample, got {embeddings.shape[0]} "
-            f"embeddings and {labels.shape[0]} labels."
-        )
-    return class_probabilities(labels, embeddings) if is_soft else labels

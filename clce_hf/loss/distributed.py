@@ -1,38 +1,112 @@
-"""The contrastive loss over the batches of all processes, each contrasting its own anchors."""
+"""The contrastive loss of a batch, or of the batches of all processes together.
 
+Rows of all processes are stacked with gradients, since Accelerate's own gather has no backward.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from clce_hf.loss.contrastive import Variant, contrastive_sum, to_unit_length
-from clce_hf.loss.gather import gather_rows
+from clce_hf.loss.contrastive import contrastive_sum
+from clce_hf.loss.hyperparameters import Variant, check_hyperparameters
 from clce_hf.loss.pairs import count_anchors, count_positives
+from clce_hf.loss.unit_length import to_unit_length
 
 
-def global_contrastive_loss(
-    embeddings: Tensor, labels: Tensor, *, temperature: float, beta: float, variant: Variant
-) -> tuple[Tensor, Tensor]:
-    """This process's part of `label_aware_contrastive_loss` over the batches of all processes.
+class ContrastiveTerm(NamedTuple):
+    """The contrastive loss of this process, a scalar, and its images' positives, shape (n,)."""
 
-    Anchors are the images of this process, keys those of all. The sum over the anchors is divided
-    by the number of valid anchors of all processes and multiplied by the number of processes: the
-    mean over the processes, which distributed training makes of gradients, is then the loss of one
-    process with the whole batch.
+    loss: Tensor
+    num_positives: Tensor
+
+
+def contrastive_term(
+    embeddings: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float,
+    beta: float,
+    variant: Variant,
+    gather: bool = False,
+) -> ContrastiveTerm:
+    """Contrast a batch: the mean loss over the anchors that have a positive.
+
+    With `gather`, the anchors are the images of this process and the keys those of all. The sum
+    over the anchors is divided by the number of valid anchors of all processes and multiplied by
+    the number of processes. The mean over the processes, which distributed training takes of the
+    gradients, is then the loss of one process with the whole batch.
 
     Args:
-        embeddings: of this process, floating point, shape (n, d); n may differ and may be 0.
-        labels: integers, shape (n,), or what `class_probabilities` returns, shape (n, classes); of
-            one kind in all processes.
+        embeddings: of this process, floating point, shape (n, d); n may differ between processes
+            and may be 0.
+        targets: what `class_targets` returns, of one kind in all processes.
         temperature: see `label_aware_contrastive_loss`.
-        beta: see there.
-        variant: see there.
+        beta: see `label_aware_contrastive_loss`.
+        variant: see `label_aware_contrastive_loss`.
+        gather: contrast over all processes; in one process this changes nothing.
+
+    Raises:
+        ValueError: for a hyperparameter out of range.
+    """
+    check_hyperparameters(temperature=temperature, beta=beta, variant=variant)
+    keys, first, num_processes = to_unit_length(embeddings), 0, 1
+    all_targets = targets.to(keys.dtype) if targets.is_floating_point() else targets
+    if gather:
+        (keys, all_targets), first = gather_rows(keys, all_targets)
+        num_processes = dist.get_world_size() if dist.is_initialized() else 1
+    anchors = range(first, first + len(targets))
+    num_positives = count_positives(all_targets)
+    total = contrastive_sum(keys, all_targets, anchors, temperature, beta, variant)
+    loss = total * num_processes / count_anchors(num_positives).clamp_min(1)
+    return ContrastiveTerm(loss, num_positives[anchors.start : anchors.stop])
+
+
+def gather_rows(*tensors: Tensor) -> tuple[list[Tensor], int]:
+    """Stack the rows that each process holds, in the order of the ranks.
+
+    Every process must call this, and run the backward pass, in the same order as its other
+    collectives. In the backward pass the gradients that all processes have for a row are summed
+    and handed to the process that the row came from. In one process nothing happens.
+
+    Args:
+        tensors: of any dtype, all of shape (n, ...) with one n; processes may differ in n, which
+            may be 0, but not in the other sizes.
 
     Returns:
-        The part, a scalar, and the number of positives of this process's images, shape (n,).
+        The stacked tensors, shape (sum of all n, ...), and the index of this process's first row.
     """
-    (keys, all_labels), first = gather_rows(to_unit_length(embeddings), labels)
-    num_positives = count_positives(all_labels)
-    anchors = range(first, first + len(labels))
-    total = contrastive_sum(keys, all_labels, anchors, temperature, beta, variant)
-    num_processes = dist.get_world_size() if dist.is_initialized() else 1
-    loss = total * num_processes / count_anchors(num_positives).clamp_min(1)
-    return loss, num_positives[anchors.start : anchors.stop]
+    if not dist.is_initialized():
+        return list(tensors), 0
+    count = torch.tensor([len(tensors[0])], device=tensors[0].device)
+    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, count)
+    sizes = torch.cat(counts).tolist()
+    return [_GatherRows.apply(tensor, sizes) for tensor in tensors], sum(sizes[: dist.get_rank()])
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        # Collectives want one size: rows are padded to the largest and cut back.
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(gathered, padded)
+        return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyrefly: ignore[bad-override]  # the decorator hides the argument's name
+        ctx: Any, *grad_outputs: Any
+    ) -> Any:
+        (gradient,) = grad_outputs
+        padded = gradient.new_zeros(len(ctx.sizes), max(ctx.sizes), *gradient.shape[1:])
+        for part, own in zip(padded, gradient.split(ctx.sizes), strict=True):
+            part[: len(own)] = own
+        total = torch.empty_like(padded[0])
+        dist.reduce_scatter(total, list(padded))
+        return total[: ctx.sizes[dist.get_rank()]], None

@@ -1,4 +1,4 @@
-"""How far two samples are of one class: class ids agree or do not, class probabilities in part.
+"""To what degree two samples share a class: wholly or not for ids, in part for probabilities.
 
 The agreement of two samples is the scalar product of their labels, class ids taken as one-hot: 1
 for what arXiv 2402.14551 calls a positive pair, 0 for a negative one. Agreement in between, as
@@ -12,26 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE_INDEX = -100
-"""Label of samples that take part in neither term, as in `torch.nn.functional.cross_entropy`."""
+from clce_hf.loss.targets import IGNORE_INDEX
 
 _NEGLIGIBLE = 1e-6
 """Agreements closer to 0 or to 1 count as those: between near labels the rest is only rounding,
 which weights that are scaled to a mean of 1 would blow up."""
 
-_TOLERANCE = 1e-2
-"""By how much the probabilities of a sample may miss 1 in all: bfloat16 needs half of it."""
-
 
 class Pairs(NamedTuple):
-    """The pairs of some anchors, one a row, with all samples, one a column, shape (rows, n).
+    """The pairs of each anchor (a row) with every sample (a column), shape (rows, n).
 
-    An anchor's pair with itself is left out of the numbers and the weights, as are those of samples
-    without a label; weights that are all 1, or masked away, are None.
+    An anchor's pair with itself counts neither in the numbers nor in the weights, nor do pairs with
+    samples without a label. Weights that are all 1, or masked away, are None.
     """
 
     is_positive: Tensor
-    is_no_negative: Tensor
+    not_negative: Tensor
     agreement: Tensor
     positive_weights: Tensor | None
     negative_weights: Tensor | None
@@ -39,89 +35,62 @@ class Pairs(NamedTuple):
     num_negatives: Tensor
 
 
-def pairs_of(labels: Tensor, anchors: range, counted: Tensor, dtype: torch.dtype) -> Pairs:
-    """Return the pairs of the anchors, whose labels are those rows, with all samples.
+def pairs_of(targets: Tensor, anchors: range, counted: Tensor, dtype: torch.dtype) -> Pairs:
+    """Return the pairs of the anchors, whose targets are those rows, with all samples.
 
     Args:
-        labels: integers, shape (n,), or class probabilities of the given dtype, shape (n, classes).
-        anchors: rows of the labels; the step is 1.
-        counted: what `is_labelled` returns for the labels, shape (n,).
+        targets: integers, shape (n,), or class probabilities of the given dtype, shape
+            (n, classes).
+        anchors: rows of the targets; the step is 1.
+        counted: what `is_labeled` returns for the targets, shape (n,).
         dtype: of the numbers of positives and negatives, shape (rows, 1).
     """
     own = slice(anchors.start, anchors.stop)
-    if labels.is_floating_point():
-        agreement = F.threshold(labels[own] @ labels.T, _NEGLIGIBLE, 0.0, inplace=True)
+    if targets.is_floating_point():
+        agreement = F.threshold(targets[own] @ targets.T, _NEGLIGIBLE, 0.0, inplace=True)
         disagreement = F.threshold(1.0 - agreement, _NEGLIGIBLE, 0.0, inplace=True)
         for weights in (agreement, disagreement):
             weights.diagonal(anchors.start).zero_()
         return Pairs(
             is_positive=agreement > 0,
-            is_no_negative=disagreement == 0,
+            not_negative=disagreement == 0,
             agreement=agreement,
             positive_weights=agreement,
             negative_weights=disagreement,
             num_positives=agreement.sum(1, keepdim=True),
             num_negatives=disagreement.sum(1, keepdim=True),
         )
-    same = labels[own, None] == labels
+    same = targets[own, None] == targets
     same.diagonal(anchors.start).zero_()
     num_positives = same.sum(1, keepdim=True, dtype=dtype).mul_(counted[own, None])
     num_negatives = (counted.sum() - 1 - num_positives).clamp_min_(0)
     return Pairs(same, same, same, None, None, num_positives, num_negatives)
 
 
-def is_labelled(labels: Tensor) -> Tensor:
-    """Return which samples take part, boolean of shape (n,): those whose class id is not -100."""
-    if labels.dim() == 1:
-        return labels != IGNORE_INDEX
-    return labels.new_ones(len(labels), dtype=torch.bool)
-
-
-def count_positives(labels: Tensor) -> Tensor:
-    """Number of other samples that share each sample's label; their agreement in all.
+def count_positives(targets: Tensor) -> Tensor:
+    """Return how many other samples share each sample's label, or their total agreement.
 
     Args:
-        labels: integers, shape (n,), or class probabilities in float32 at least, shape
+        targets: integers, shape (n,), or class probabilities in float32 at least, shape
             (n, classes).
 
     Returns:
         Shape (n,), int64 for integers, 0 where the label is `IGNORE_INDEX`; floating point for
-        probabilities, the number that is expected if each sample's class is drawn from them.
+        probabilities: the expected number if each sample's class is drawn from them.
     """
-    if labels.is_floating_point():
-        return (labels * (labels.sum(0) - labels)).sum(1).clamp_min(0)
-    _, class_of, class_sizes = labels.unique(return_inverse=True, return_counts=True)
-    return (class_sizes[class_of] - 1).masked_fill(labels == IGNORE_INDEX, 0)
+    if targets.is_floating_point():
+        return (targets * (targets.sum(0) - targets)).sum(1).clamp_min(0)
+    _, class_of, class_sizes = targets.unique(return_inverse=True, return_counts=True)
+    return (class_sizes[class_of] - 1).masked_fill(targets == IGNORE_INDEX, 0)
 
 
 def count_anchors(num_positives: Tensor) -> Tensor:
-    """Number of samples that have a positive; one that has less than a whole one counts that much.
+    """Return how many samples have a positive; a fraction of a positive counts as that fraction.
 
-    Without this, an anchor with next to no agreement would be pulled to what it hardly agrees with
-    as strongly as others to their own class, and adding a millionth of a label would change the
-    loss.
+    Otherwise an anchor with next to no agreement would be pulled as strongly as any other, to
+    samples that it hardly agrees with, and a millionth of a label would change the loss.
 
     Args:
         num_positives: of each sample, shape (n,).
     """
     return num_positives.clamp_max(1).sum()
-
-
-def class_probabilities(labels: Tensor, like: Tensor) -> Tensor:
-    """Return soft labels, shape (n, classes), each row divided by its sum.
-
-    They are of the dtype that the loss has for logits or embeddings `like` these: float32 at least.
-
-    Raises:
-        ValueError: unless each row is of numbers that are not negative and sum to 1 within 1 %.
-    """
-    labels = labels.to(torch.promote_types(like.dtype, torch.float32))
-    sums = labels.sum(1, keepdim=True)
-    if not ((labels >= 0).all() and ((sums - 1).abs() <= _TOLERANCE).all()):
-        raise ValueError(
-            "labels must be one integer class id an image, or its class probabilities, numbers "
-            "that are not negative and sum to 1, but there are numbers from "
-            f"{labels.min():.4g} on and sums from {sums.min():.4g} to {sums.max():.4g}: CLCE "
-            "contrasts classes, so multi-label and regression targets do not fit it."
-        )
-    return labels / sums

@@ -1,5 +1,10 @@
 """What is done to a model: find its classification layer, read embeddings, add a projection head.
 
-Loading a checkpoint and learning rates by layer live here, too. What a model is trained on lives in
-`data`, how it is trained in `training`.
+Loading a checkpoint and its weights and setting learning rates by layer live here, too. The images
+that a model is trained on live in `data`, the steps of its training in `training`.
 """
+
+from clce_hf.models.capture import EmbeddingCapture, find_classification_layer
+from clce_hf.models.projection import ProjectionHead
+
+__all__ = ["EmbeddingCapture", "ProjectionHead", "find_classification_layer"]

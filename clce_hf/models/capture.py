@@ -1,9 +1,9 @@
 """Find a classifier's last layer and read the pooled embeddings that enter it.
 
-No model code is copied and no extra output is asked for: a hook on the classification layer sees
-its input in the one forward pass that makes the logits. Where there is a projection head, a hook on
-the whole model runs it inside that pass, too, and returns its output beside the model's, since
-DistributedDataParallel takes parameters that no output depends on for unused.
+No model code is copied and no extra output is requested: a hook on the classification layer sees
+its input in the one forward pass that makes the logits. A projection head runs inside that pass,
+too, in a hook on the whole model, which returns its output beside the model's:
+DistributedDataParallel treats parameters as unused if no output depends on them.
 """
 
 from typing import Any
@@ -14,33 +14,35 @@ from torch import Tensor, nn
 PROJECTION_NAME = "projection_head"
 """Name of a projection head as a submodule of the model that it is trained with."""
 
-_HOW_TO_NAME_IT = "Name it with embedding_module, for example embedding_module='classifier'."
+_HOW_TO_NAME_IT = (
+    "Name it with classification_layer, for example classification_layer='classifier'."
+)
 
 
 def find_classification_layer(
-    model: nn.Module, embedding_module: str | None = None
+    model: nn.Module, classification_layer: str | None = None
 ) -> tuple[str, nn.Module]:
     """Return the layer whose input is the pooled embedding, and its dotted name.
 
-    That is the last linear layer, or 1 x 1 convolution, in the order of registration with
-    `config.num_labels` outputs; a layer that PEFT wraps counts as one. Whether its output really is
-    the logits is checked by `EmbeddingCapture` on the first batch.
+    That is the last linear layer or 1 x 1 convolution, in the order of registration, that has
+    `config.num_labels` outputs; a layer that PEFT wraps counts as one. `EmbeddingCapture` checks on
+    the first batch that its output really is the logits.
 
     Args:
         model: an image classifier.
-        embedding_module: the dotted name of the layer, which then is not searched for.
+        classification_layer: dotted name of the layer; None searches for it.
 
     Raises:
         ValueError: if there is no such layer.
     """
     modules = dict(model.named_modules())
-    if embedding_module is not None:
-        if embedding_module not in modules:
+    if classification_layer is not None:
+        if classification_layer not in modules:
             raise ValueError(
-                f"embedding_module={embedding_module!r} is no module of {type(model).__name__}; "
-                f"its last ones are {', '.join(list(modules)[-5:])}."
+                f"classification_layer={classification_layer!r} is not a module of "
+                f"{type(model).__name__}; its last ones are {', '.join(list(modules)[-5:])}."
             )
-        return embedding_module, modules[embedding_module]
+        return classification_layer, modules[classification_layer]
     candidates = _candidates(model)
     if not candidates:
         raise ValueError(
@@ -51,7 +53,7 @@ def find_classification_layer(
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Return the logits among a model's outputs: by name, else the first that is no scalar loss."""
+    """Return the logits among a model's outputs: by name, else the first that is not a scalar."""
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, dict):
@@ -62,21 +64,21 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 class EmbeddingCapture:
-    """Hooks that keep the embeddings of the last forward pass of a model.
+    """Hooks that read the embeddings of a model's forward pass.
 
     Args:
         model: the model to be trained, before anything wraps it.
-        embedding_module: dotted name of its classification layer; found where None.
+        classification_layer: dotted name of its classification layer; None searches for it.
 
     Raises:
         ValueError: if the layer cannot be found.
     """
 
-    def __init__(self, model: nn.Module, embedding_module: str | None = None) -> None:
+    def __init__(self, model: nn.Module, classification_layer: str | None = None) -> None:
         self.model = model
-        self.name, self.layer = find_classification_layer(model, embedding_module)
+        self.name, self.layer = find_classification_layer(model, classification_layer)
         self.projection: nn.Module | None = None
-        self._is_checked = embedding_module is not None
+        self._is_checked = classification_layer is not None
         self._is_running = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
@@ -93,15 +95,15 @@ class EmbeddingCapture:
             hook.remove()
 
     def run(self, wrapped: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor]:
-        """Run the model, and return its outputs and the embeddings, shape (n, d or k).
+        """Run the model; return its outputs and the embeddings, shape (n, d), or (n, k) projected.
 
         Args:
-            wrapped: the model as it is called in training, wrapped for DDP, compiled or bare.
+            wrapped: the model as training calls it: wrapped for DDP, compiled or bare.
             inputs: its keyword arguments.
 
         Raises:
-            ValueError: if the layer did not run, or, at the first call, if what it returned is not
-                the model's logits.
+            ValueError: if the layer did not run or, at the first call, did not return the model's
+                logits.
         """
         self._is_running = True
         try:
@@ -122,29 +124,29 @@ class EmbeddingCapture:
             self._is_checked = True
         if projected is not None:
             return returned, projected
-        embeddings = self._one_vector_each(pooled)
+        embeddings = self._as_vectors(pooled)
         return returned, embeddings if self.projection is None else self.projection(embeddings)
 
     def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        if not self._is_running:  # what others run is not to be held, nor copied with the model
+        if not self._is_running:  # other callers' tensors must not be held or copied with the model
             return
         self._input = args[0] if args else next(iter(kwargs.values()))
         self._output = output
 
-    @torch.compiler.disable  # runs after the compiled forward pass, on what that pass kept
+    @torch.compiler.disable  # runs after the compiled forward pass, on the tensor that it left
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
-        # Whoever else calls the model gets what it returns.
+        # Other callers of the model get its plain outputs.
         if not (
             self._is_running and module.training and self.projection and self._input is not None
         ):
             return None
-        return outputs, self.projection(self._one_vector_each(self._input))
+        return outputs, self.projection(self._as_vectors(self._input))
 
-    def _one_vector_each(self, pooled: Tensor) -> Tensor:
+    def _as_vectors(self, pooled: Tensor) -> Tensor:
         vectors = pooled.flatten(1)
         if pooled.dim() < 2 or vectors.shape[1] != max(pooled.shape[1:]):
             raise ValueError(
-                f"The input of {self.name!r} is not one vector an image: its shape is "
+                f"The input of {self.name!r} is not one vector per image: its shape is "
                 f"{tuple(pooled.shape)}. {self._other_layers()}"
             )
         return vectors
@@ -156,8 +158,8 @@ class EmbeddingCapture:
             produced.detach().flatten().float(), logits.detach().flatten().float()
         ):
             raise ValueError(
-                f"The layer {self.name!r} was taken for the classification layer, but what it "
-                f"returns is not the model's logits. {self._other_layers()}"
+                f"The layer {self.name!r} was taken for the classification layer, but its output "
+                f"is not the model's logits. {self._other_layers()}"
             )
 
     def _other_layers(self) -> str:
@@ -169,7 +171,7 @@ def _num_labels(model: nn.Module) -> int | None:
 
 
 def _candidates(model: nn.Module) -> list[str]:
-    """Names of the layers with as many outputs as there are labels, outermost ones only."""
+    """Return the names of the outermost layers with as many outputs as there are labels."""
     num_labels = _num_labels(model)
     names: list[str] = []
     for name, module in model.named_modules():
@@ -177,7 +179,7 @@ def _candidates(model: nn.Module) -> list[str]:
         if outputs is None and getattr(module, "kernel_size", None) == (1, 1):
             outputs = getattr(module, "out_channels", None)
         # A projection head of an earlier trainer may have as many outputs as there are labels.
-        skipped = (PROJECTION_NAME, *(f"{found}." for found in names[-1:]))
+        skipped = (PROJECTION_NAME, *(f"{outer}." for outer in names[-1:]))
         if outputs is not None and num_labels in (None, outputs) and not name.startswith(skipped):
             names.append(name)
     return names

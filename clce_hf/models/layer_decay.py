@@ -1,9 +1,9 @@
 """Layer-wise learning-rate decay: the lower the layer, the smaller its learning rate.
 
 The layers are the repeated blocks of the model in their order of registration, counted as in BEiT
-(arXiv 2106.08254): what comes before the first block is layer 0, what comes after the last one,
-the classification layer included, keeps the full rate. A model of timm says itself what its layers
-are, and is taken at its word: a final norm, for one, then goes with the last block.
+(arXiv 2106.08254): what comes before the first block is layer 0, and what comes after the last one,
+the classification layer included, keeps the full rate. A timm model defines its layers itself, and
+that definition is used: it counts a final norm, for example, to the last block.
 """
 
 from collections import defaultdict
@@ -18,8 +18,8 @@ def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     """Return each parameter's factor of the learning rate, decay ** (layers above it).
 
     Args:
-        model: with blocks in `nn.ModuleList` or `nn.Sequential`, nested in stages or not; or one of
-            timm, bare or wrapped.
+        model: with blocks in `nn.ModuleList` or `nn.Sequential`, nested in stages or not; or a timm
+            model, bare or wrapped.
         decay: in (0, 1].
 
     Raises:
@@ -38,12 +38,12 @@ def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> N
     """Split a new optimizer's parameter groups by layer and scale their learning rates.
 
     Args:
-        optimizer: that has not stepped yet.
-        model: whose parameters it holds.
+        optimizer: one that has not stepped yet.
+        model: the model whose parameters it holds.
         decay: in (0, 1].
 
     Raises:
-        ValueError: if the model has no blocks to tell its layers by.
+        ValueError: if the model has no repeated blocks.
     """
     scales = layer_scales(model, decay)
     groups = []
@@ -62,9 +62,9 @@ def apply_layer_decay(optimizer: Optimizer, model: nn.Module, decay: float) -> N
 
 
 def _timm_layers(model: nn.Module) -> dict[nn.Parameter, int]:
-    """Return the layer that timm counts each parameter to, or nothing if there is no timm model.
+    """Return the layer that timm assigns each parameter to; empty without a timm model.
 
-    What was added around the timm model, such as a projection head, is in its top layer.
+    Parameters outside the timm model, such as a projection head, are in the top layer.
     """
     timm_model: Any = next((m for m in model.modules() if hasattr(m, "group_matcher")), None)
     if timm_model is None:
@@ -81,7 +81,7 @@ def _timm_layers(model: nn.Module) -> dict[nn.Parameter, int]:
 
 
 def _block_layers(model: nn.Module) -> dict[nn.Parameter, int]:
-    """Return the layer of each parameter, all 0 where there are no blocks."""
+    """Return the layer of each parameter, 0 for all if there are no blocks."""
     blocks = list(_blocks(model))
     layer_of_block = {p: i + 1 for i, block in enumerate(blocks) for p in block.parameters()}
     last = len(blocks) + 1 if blocks else 0
@@ -94,7 +94,7 @@ def _block_layers(model: nn.Module) -> dict[nn.Parameter, int]:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the innermost elements of stacks of modules that have parts themselves."""
+    """Yield the innermost elements of stacks whose elements have submodules."""
     for child in module.children():
         elements = list(child.children())
         is_stack = isinstance(child, nn.ModuleList | nn.Sequential) and all(

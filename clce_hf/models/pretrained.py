@@ -1,9 +1,7 @@
-"""Load the model that the command line names, with a head for the classes of the data."""
+"""Load a model with a head for the classes of the data, or a checkpoint as it was saved."""
 
-import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
@@ -14,218 +12,164 @@ from transformers import (
     TimmWrapperConfig,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-from clce_hf.errors import abbreviate
-
-_NO_DROP_PATH = "--drop_path_rate: {} has no drop path with one rate for the model: leave it out."
+from clce_hf.errors import ArgumentError
+from clce_hf.models.class_names import class_names, label_settings
 
 
-@dataclass
-class ModelArguments:
-    """Which model to start from."""
+class HubOptions(TypedDict, total=False):
+    """What `from_pretrained` takes to find a model on the Hub; all may be left out."""
 
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Model on the Hub, or a folder with a checkpoint."}
-    )
-    model_type: str | None = field(
-        default=None,
-        metadata={"help": "Train an untrained model of this type, such as vit, instead."},
-    )
-    config_name: str | None = field(
-        default=None, metadata={"help": "Config, if it is not the model's own."}
-    )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
-    model_revision: str = field(
-        default="main", metadata={"help": "Branch, tag or commit of the model."}
-    )
-    image_processor_name: str | None = field(
-        default=None, metadata={"help": "Image processor, if it is not the model's own."}
-    )
-    token: str | None = field(
-        default=None, metadata={"help": "Hub token; by default that of `hf auth login`."}
-    )
-    drop_path_rate: float | None = field(
-        default=None,
-        metadata={"help": "Share of images that skip a residual block in training."},
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run code that the model's repository brings."}
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Replace a head of another number of classes."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.drop_path_rate is not None and not 0.0 <= self.drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must lie in [0, 1), got {self.drop_path_rate}.")
-
-
-def check_is_named(arguments: ModelArguments) -> None:
-    """Raise `ValueError` unless a model is asked for."""
-    if not arguments.model_name_or_path and arguments.model_type is None:
-        raise ValueError(
-            "A data set needs a model: give --model_name_or_path, for example "
-            "google/vit-base-patch16-224-in21k."
-        )
-    if arguments.model_type is not None and not arguments.model_name_or_path:
-        known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
-        if arguments.model_type not in known:
-            raise ValueError(
-                f"--model_type {arguments.model_type}: Transformers classifies images with "
-                f"{', '.join(known)}."
-            )
+    cache_dir: str | None
+    revision: str
+    token: str | None
+    trust_remote_code: bool
 
 
 def load_model(
-    arguments: ModelArguments, names: list[str]
+    name: str,
+    names: list[str],
+    *,
+    config_name: str | None = None,
+    processor_name: str | None = None,
+    drop_path_rate: float | None = None,
+    ignore_mismatched_sizes: bool = False,
+    **hub: Unpack[HubOptions],
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Load the model with a head for these classes, and its image processor.
+    """Load a model with a head for these classes, and its image processor.
+
+    Args:
+        name: of the model on the Hub, or a folder with a checkpoint.
+        names: of the classes, in the order of the logits.
+        config_name: the same for its config, if that is another's.
+        processor_name: the same for its image processor.
+        drop_path_rate: share of images that skip a residual block in training; None for what the
+            config says.
+        ignore_mismatched_sizes: whether to replace a head of another number of classes.
+        **hub: as `from_pretrained` takes them.
 
     Raises:
-        ValueError: if it cannot be had, or has no drop path to set.
+        ValueError: if it cannot be loaded, or has no drop path to set; an `ArgumentError` where an
+            argument is to blame.
     """
-    name = arguments.model_name_or_path or None
-    shared = _shared(arguments)
     try:
-        config = _load_config(arguments, names, shared)
-        if name is None:
-            model = AutoModelForImageClassification.from_config(config)
-        else:
-            model = AutoModelForImageClassification.from_pretrained(
-                name,
-                config=config,
-                ignore_mismatched_sizes=arguments.ignore_mismatched_sizes,
-                **shared,
-            )
+        config: Any = AutoConfig.from_pretrained(
+            config_name or name, **label_settings(names), **hub
+        )
+        _adapt(config, names, drop_path_rate)
+        model = AutoModelForImageClassification.from_pretrained(
+            name, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes, **hub
+        )
     except OSError as error:
         raise ValueError(_not_loaded(name, error)) from error
     except RuntimeError as error:
-        raise ValueError(
+        raise ArgumentError(
+            "ignore_mismatched_sizes",
             f"The weights of {name!r} do not fit: {error}\nIf only the head is for another number "
-            "of classes, pass --ignore_mismatched_sizes."
+            "of classes, ignore mismatched sizes.",
         ) from error
     except TypeError as error:  # of timm, for an argument that an architecture does not know
         if "drop_path_rate" not in str(error):
             raise
-        raise ValueError(_NO_DROP_PATH.format(name)) from error
-    processor_name = arguments.image_processor_name or name
-    if processor_name is None:
-        raise ValueError("--model_type needs --image_processor_name.")
-    try:
-        return model, AutoImageProcessor.from_pretrained(processor_name, **shared)
-    except OSError as error:
-        raise ValueError(
-            f"The image processor of {processor_name!r} could not be loaded: {error}\nName that of "
-            "the model it came from in --image_processor_name."
-        ) from error
+        raise _no_drop_path(name) from error
+    return model, _load_processor(processor_name or name, hub)
 
 
-def check_has_classes(arguments: ModelArguments, names: list[str]) -> None:
-    """Refuse to score a checkpoint, as it is, on classes that stand at other places in it.
+def create_model(
+    model_type: str,
+    processor_name: str,
+    names: list[str],
+    *,
+    drop_path_rate: float | None = None,
+    **hub: Unpack[HubOptions],
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Create an untrained model with a head for these classes, and load an image processor.
 
-    Warns of names that it does not know, which may be other words for the same classes.
+    Args:
+        model_type: as Transformers calls it, such as vit.
+        processor_name: of the image processor on the Hub, or a folder with it.
+        names: of the classes, in the order of the logits.
+        drop_path_rate: as in `load_model`.
+        **hub: as `from_pretrained` takes them.
 
     Raises:
-        ValueError: for another number of classes, or another order.
+        ValueError: if the processor cannot be loaded, or the model has no drop path to set.
     """
-    name = arguments.config_name or arguments.model_name_or_path
-    if not name:
-        return
-    try:
-        config = AutoConfig.from_pretrained(name, **_shared(arguments))
-    except OSError as error:
-        raise ValueError(_not_loaded(name, error)) from error
-    known = class_names(config)
-    places = {class_name: i for i, class_name in enumerate(known)}
-    if len(known) != len(names) or any(places.get(n, i) != i for i, n in enumerate(names)):
-        raise ValueError(
-            f"--do_train false: the model has the classes {abbreviate(known)}, and the images "
-            f"{abbreviate(names)}: they do not match one by one. `clce-hf evaluate` matches them "
-            "by name."
-        )
-    if unknown := [n for n in names if n not in places]:
-        warnings.warn(
-            f"The model does not know the classes {abbreviate(unknown)} by name: they are taken "
-            "for its classes at the same places.",
-            stacklevel=2,
-        )
-
-
-def class_names(config: Any) -> list[str]:
-    """Return the names of a model's classes in the order of its logits; none without a config."""
-    named = getattr(config, "id2label", None) or {}
-    return [str(named[label]) for label in sorted(named)]
-
-
-def _shared(arguments: ModelArguments) -> dict[str, Any]:
-    return {
-        "cache_dir": arguments.cache_dir,
-        "revision": arguments.model_revision,
-        "token": arguments.token,
-        "trust_remote_code": arguments.trust_remote_code,
-    }
+    config: Any = AutoConfig.for_model(model_type, **label_settings(names))
+    _adapt(config, names, drop_path_rate)
+    model = AutoModelForImageClassification.from_config(config)
+    return model, _load_processor(processor_name, hub)
 
 
 def load_checkpoint(
-    name: str, cache_dir: str | None, revision: str, token: str | None, trust_remote_code: bool
+    name: str, **hub: Unpack[HubOptions]
 ) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
     """Load a model as it was saved, its image processor, and the names of missing weights.
 
     Raises:
-        ValueError: if it cannot be had.
+        ValueError: if it cannot be loaded.
     """
-    shared: dict[str, Any] = {
-        "cache_dir": cache_dir,
-        "revision": revision,
-        "token": token,
-        "trust_remote_code": trust_remote_code,
-    }
     try:
         model, loading = AutoModelForImageClassification.from_pretrained(
-            name, output_loading_info=True, **shared
+            name, output_loading_info=True, **hub
         )
-        processor = AutoImageProcessor.from_pretrained(name, **shared)
+        processor = AutoImageProcessor.from_pretrained(name, **hub)
     except OSError as error:
         raise ValueError(_not_loaded(name, error)) from error
     return model, processor, loading["missing_keys"]
 
 
-def _not_loaded(name: str | None, error: OSError) -> str:
-    told = f"The model {name!r} could not be loaded: {error}\n"
-    if name is not None and Path(name).is_dir():
-        return f"{told}It was looked for in the folder of this name."
+def load_class_names(name: str, **hub: Unpack[HubOptions]) -> list[str]:
+    """Return the names of a model's classes in the order of its logits, from its config alone.
+
+    Raises:
+        ValueError: if the config cannot be loaded.
+    """
+    try:
+        return class_names(AutoConfig.from_pretrained(name, **hub))
+    except OSError as error:
+        raise ValueError(_not_loaded(name, error)) from error
+
+
+def _load_processor(name: str, hub: HubOptions) -> BaseImageProcessor:
+    try:
+        return AutoImageProcessor.from_pretrained(name, **hub)
+    except OSError as error:
+        raise ArgumentError(
+            "processor_name",
+            f"The image processor of {name!r} could not be loaded: {error}\nName that of the model "
+            "it came from.",
+        ) from error
+
+
+def _not_loaded(name: str, error: OSError) -> str:
+    reason = f"The model {name!r} could not be loaded: {error}\n"
+    if Path(name).is_dir():
+        return f"{reason}It was looked for in the folder of this name."
     return (
-        f"{told}There is no folder of this name here, so it was looked for on the Hub. If it is "
-        "gated or private there, log in with `hf auth login` or pass --token."
+        f"{reason}There is no folder of this name here, so it was looked for on the Hub. If it is "
+        "gated or private there, log in with `hf auth login` or pass a token."
     )
 
 
-def _load_config(arguments: ModelArguments, names: list[str], shared: dict[str, Any]) -> Any:
-    labels = {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: i for i, name in enumerate(names)},
-    }
-    if arguments.model_name_or_path:
-        name = arguments.config_name or arguments.model_name_or_path
-        config: Any = AutoConfig.from_pretrained(name, **labels, **shared)
-    else:
-        config = AutoConfig.for_model(str(arguments.model_type), **labels)
+def _adapt(config: Any, names: list[str], drop_path_rate: float | None) -> None:
+    """Set in a config what its constructor does not take for every model."""
     if hasattr(config, "label_names"):  # timm's, which would be saved for id2label
         config.label_names = names
-    if arguments.drop_path_rate is not None:
-        _set_drop_path_rate(config, arguments.drop_path_rate)
-    return config
-
-
-def _set_drop_path_rate(config: Any, rate: float) -> None:
+    if drop_path_rate is None:
+        return
     if isinstance(config, TimmWrapperConfig):
-        config.model_args = {**(config.model_args or {}), "drop_path_rate": rate}
+        config.model_args = {**(config.model_args or {}), "drop_path_rate": drop_path_rate}
         return
     if not hasattr(config, "drop_path_rate"):
-        raise ValueError(_NO_DROP_PATH.format(config.model_type))
+        raise _no_drop_path(config.model_type)
     try:
-        config.drop_path_rate = rate
+        config.drop_path_rate = drop_path_rate
     except StrictDataclassError as error:  # CvT has one rate a stage, LeViT an integer
-        raise ValueError(_NO_DROP_PATH.format(config.model_type)) from error
+        raise _no_drop_path(config.model_type) from error
+
+
+def _no_drop_path(model: str) -> ArgumentError:
+    return ArgumentError(
+        "drop_path_rate", f"{model} has no drop path with one rate for the model: leave it out."
+    )

@@ -40,21 +40,20 @@ class ProjectionHead(nn.Module):
 def attach_projection(
     model: nn.Module, layer: nn.Module, projection_dim: int, seed: int
 ) -> ProjectionHead:
-    """Make a head for what enters the layer a child of the model, and return it.
+    """Add a head for the layer's input to the model as a child module, and return it.
 
-    One of that size that is there already, from an earlier stage of training, is kept. It is a
-    child for the optimizer, the device and DDP to see it; the model's own `save_pretrained` leaves
-    it out.
+    A head of that size from an earlier stage of training is kept. As a child, the optimizer, the
+    device and DDP see it; the model's own `save_pretrained` leaves it out.
 
     Raises:
-        ValueError: if the layer does not tell the size of its input.
+        ValueError: if the layer has no attribute with the size of its input.
     """
     size = getattr(layer, "in_features", None) or getattr(layer, "in_channels", None)
     if size is None:
         raise ValueError(
-            "projection_dim needs the size of the embeddings, which "
-            f"{type(layer).__name__} does not tell: name a linear layer with embedding_module, or "
-            "leave projection_dim out."
+            "projection_dim needs the size of the embeddings, but "
+            f"{type(layer).__name__} has no in_features: name a linear layer with "
+            "classification_layer, or leave projection_dim out."
         )
     present = getattr(model, PROJECTION_NAME, None)
     if isinstance(present, ProjectionHead) and present.sizes == (size, projection_dim):
@@ -68,14 +67,15 @@ def attach_projection(
 
 
 def split_projection(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return a model's weights less those of its projection head, and those of the head."""
+    """Split a model's weights into those without the projection head, and those of the head."""
     prefix = f"{PROJECTION_NAME}."
     of_head = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     return {k: v for k, v in weights.items() if not k.startswith(prefix)}, of_head
 
 
-def save_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:
-    """Write a head's weights into a safetensors file of their own."""
+def write_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:
+    """Write a head's weights into a safetensors file of their own in `folder`, made if missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     contiguous = {name: weight.contiguous() for name, weight in weights.items()}
     safetensors.torch.save_file(contiguous, Path(folder) / PROJECTION_FILE)
 
@@ -84,8 +84,7 @@ def load_projection(head: nn.Module | None, folder: str | os.PathLike[str]) -> N
     """Read the head's weights from a checkpoint.
 
     Raises:
-        ValueError: if the checkpoint has a head and the run none, or the other way round, or if
-            the sizes differ.
+        ValueError: if only one of checkpoint and run has a head, or if the sizes differ.
     """
     file = Path(folder) / PROJECTION_FILE
     if head is None:
@@ -103,11 +102,11 @@ def load_projection(head: nn.Module | None, folder: str | os.PathLike[str]) -> N
         )
     weights = safetensors.torch.load_file(file)
     expected = {name: tuple(weight.shape) for name, weight in head.state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if found != expected:
+    saved = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if saved != expected:
         raise ValueError(
             f"{PROJECTION_FILE} of {Path(folder).name} does not fit this run's projection head: it "
-            f"holds {found}, the run needs {expected}. Set the projection_dim that it was trained "
+            f"holds {saved}, the run needs {expected}. Set the projection_dim that it was trained "
             "with."
         )
     head.load_state_dict(weights)

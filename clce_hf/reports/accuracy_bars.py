@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clce_hf.evaluation.paired import half_width
-from clce_hf.evaluation.record import Record
+from clce_hf.evaluation.record import Run
 from clce_hf.reports.style import INK, palette, picture
 
 if TYPE_CHECKING:
@@ -40,26 +40,26 @@ class Bar:
         return f"{mean:.1f} %" if math.isnan(interval) else f"{mean:.1f} ± {interval:.1f} %"
 
 
-def accuracy_bars(records: Sequence[Record]) -> list[Bar]:
-    """One bar for each number of shots and method, in the order of the records."""
-    found: dict[tuple[int | None, str], list[float]] = {}
-    methods = list(dict.fromkeys(record.method for record in records))
-    shots = dict.fromkeys(record.shots for record in records)
-    for record in records:
-        if "accuracy" in record.metrics:
-            values = found.setdefault((record.shots, record.method), [])
-            values.append(record.metrics["accuracy"])
+def accuracy_bars(runs: Sequence[Run]) -> list[Bar]:
+    """One bar for each number of shots and method, in the order of the runs."""
+    accuracies: dict[tuple[int | None, str], list[float]] = {}
+    methods = list(dict.fromkeys(run.method for run in runs))
+    shots = dict.fromkeys(run.shots for run in runs)
+    for run in runs:
+        if "accuracy" in run.metrics:
+            values = accuracies.setdefault((run.shots, run.method), [])
+            values.append(run.metrics["accuracy"])
     return [
-        Bar(method, k, tuple(found[k, method]))
+        Bar(method, k, tuple(accuracies[k, method]))
         for k in shots
         for method in methods
-        if (k, method) in found
+        if (k, method) in accuracies
     ]
 
 
-def shots_in_words(shots: int | None) -> str:
-    """A number of training images, to be read."""
-    return "all training images" if shots is None else f"{shots} training images a class"
+def describe_shots(shots: int | None) -> str:
+    """Say how many training images of each class there are; None for all."""
+    return "all training images" if shots is None else f"{shots} training images per class"
 
 
 def draw_accuracy_bars(bars: Sequence[Bar], file: Path) -> None:
@@ -69,11 +69,11 @@ def draw_accuracy_bars(bars: Sequence[Bar], file: Path) -> None:
 
 
 def plot_accuracy_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
-    """Draw the bars on axes, from the top down, a unit of y an inch."""
+    """Draw the bars on axes, from the top down; a unit of y is an inch."""
     from matplotlib.ticker import PercentFormatter
 
     methods = list(dict.fromkeys(bar.method for bar in bars))
-    colours = dict(zip(methods, palette(len(methods)), strict=True))
+    colors = dict(zip(methods, palette(len(methods)), strict=True))
     y = 0.0
     for heading, group in _groups(bars):
         if heading:
@@ -84,16 +84,16 @@ def plot_accuracy_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
             y += 0.2 + _LINE * (len(name) - 1)
             axes.text(0, y, "\n".join(name), linespacing=1.2)
             axes.text(1, y, str(bar), ha="right", weight="bold")
-            _plot_bar(axes, y + 0.16, bar.values, colours[bar.method])
+            _plot_bar(axes, y + 0.16, bar.values, colors[bar.method])
             y += _ROW - 0.2
     axes.set(xlim=(0, 1), ylim=(y, 0), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _plot_bar(axes: "Axes", y: float, values: tuple[float, ...], colour: Any) -> None:
+def _plot_bar(axes: "Axes", y: float, values: tuple[float, ...], color: Any) -> None:
     mean = statistics.mean(values)
-    axes.barh(y, mean, height=0.2, color=colour, alpha=0.75)
+    axes.barh(y, mean, height=0.2, color=color, alpha=0.75)
     if len(values) > 1:
         axes.errorbar(mean, y, xerr=half_width(values), color=INK, capsize=3, linewidth=1.2)
     dots = {"color": "white", "edgecolor": INK, "linewidth": 0.8, "zorder": 3}
@@ -103,7 +103,7 @@ def _plot_bar(axes: "Axes", y: float, values: tuple[float, ...], colour: Any) ->
 def _groups(bars: Sequence[Bar]) -> list[tuple[str, list[Bar]]]:
     """Bars by number of shots, under a heading where there are several."""
     shots = list(dict.fromkeys(bar.shots for bar in bars))
-    headings = [shots_in_words(k).capitalize() if len(shots) > 1 else "" for k in shots]
+    headings = [describe_shots(k).capitalize() if len(shots) > 1 else "" for k in shots]
     groups = [[bar for bar in bars if bar.shots == k] for k in shots]
     return list(zip(headings, groups, strict=True))
 

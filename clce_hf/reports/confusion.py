@@ -1,14 +1,17 @@
-"""Which classes are taken for which."""
+"""Which classes are taken for which: the matrix of counts, and the most confused pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+import torch
 
+from clce_hf.evaluation.record import Predictions
 from clce_hf.reports.style import INK, WIDTH, picture
 
 _MAX_NUMBERED, _MAX_NAMED, _MAX_SQUARES = 12, 25, 100
+"""Classes of a matrix that has numbers, names and squares."""
 
 
 @dataclass(frozen=True)
@@ -17,86 +20,79 @@ class ConfusedPair:
 
     Attributes:
         truth: label of the class.
-        predicted: label of the other.
-        count: how many of its images were.
-        of: how many images the class has.
-        images: some of those, by their rows, from the most certain mistake on.
+        predicted: label of the other class.
+        count: images of the class that were taken for the other.
+        class_size: images of the class.
+        images: rows of some of the mistaken images, from the most certain mistake on.
     """
 
     truth: int
     predicted: int
     count: int
-    of: int
+    class_size: int
     images: list[int]
 
 
-def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
+def count_confusions(predictions: Predictions) -> np.ndarray:
     """Count the images of each class, by row, that were predicted to be of each, by column.
-
-    Args:
-        labels: integers in [0, classes), shape (n,).
-        predictions: the same.
-        num_classes: classes there are.
 
     Returns:
         int64, shape (classes, classes).
     """
-    pairs = labels * num_classes + predictions
-    return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+    from sklearn.metrics import confusion_matrix
+
+    classes = range(predictions.logits.shape[1])
+    labels, predicted = predictions.labels.numpy(), predictions.predicted.numpy()
+    return confusion_matrix(labels, predicted, labels=list(classes))
 
 
 def most_confused(
-    logits: Tensor, labels: Tensor, *, num_pairs: int = 5, num_images: int = 4
+    predictions: Predictions, *, num_pairs: int = 5, num_images: int = 4
 ) -> list[ConfusedPair]:
-    """Find the pairs of classes with the most mistakes.
+    """Return the pairs of classes with the most mistakes, the largest number first.
 
     Args:
-        logits: floating point, shape (n, classes).
-        labels: integers, shape (n,).
-        num_pairs: how many at most.
-        num_images: how many examples of each at most.
-
-    Returns:
-        Pairs, from the most mistakes on.
+        predictions: of a model that knows the classes.
+        num_pairs: at most.
+        num_images: examples of each pair, at most.
     """
-    predictions = logits.argmax(1)
-    matrix = confusion_matrix(labels, predictions, logits.shape[1])
-    sizes = matrix.sum(1)
-    mistakes = matrix.fill_diagonal_(0).flatten()
-    certainty = logits.float().softmax(1).amax(1)
+    matrix = count_confusions(predictions)
+    labels, predicted = predictions.labels, predictions.predicted
+    certainty = predictions.logits.float().softmax(1).amax(1)
+    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
     pairs = []
-    for cell in mistakes.sort(descending=True, stable=True).indices[:num_pairs].tolist():
-        if mistakes[cell] == 0:
+    for index in np.argsort(-mistakes, axis=None, kind="stable")[:num_pairs].tolist():
+        truth, other = divmod(index, len(matrix))
+        if mistakes[truth, other] == 0:
             break
-        truth, predicted = divmod(cell, logits.shape[1])
-        rows = ((labels == truth) & (predictions == predicted)).nonzero()[:, 0]
-        chosen = rows[certainty[rows].argsort(descending=True)][:num_images]
-        count, of = int(mistakes[cell]), int(sizes[truth])
-        pairs.append(ConfusedPair(truth, predicted, count, of, chosen.tolist()))
+        rows = torch.nonzero((labels == truth) & (predicted == other))[:, 0]
+        examples = rows[certainty[rows].argsort(descending=True)][:num_images]
+        count, class_size = int(mistakes[truth, other]), int(matrix[truth].sum())
+        pairs.append(ConfusedPair(truth, other, count, class_size, examples.tolist()))
     return pairs
 
 
-def draw_confusion(matrix: Tensor, class_names: Sequence[str], file: Path) -> None:
+def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], file: Path) -> None:
     """Draw a confusion matrix by the shares of each class, with names where they can be read.
 
     Args:
-        matrix: of `confusion_matrix`.
+        matrix: of `count_confusions`.
         class_names: by label.
         file: PNG to write.
     """
     num_classes = len(matrix)
-    shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
+    shares = matrix / matrix.sum(1, keepdims=True).clip(1)
     with picture(file, WIDTH) as axes:
-        axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        rows, columns = matrix.nonzero()
         if num_classes > _MAX_SQUARES:  # a square would be too small to be seen
-            rows, columns = matrix.nonzero(as_tuple=True)
-            colours = 0.4 + 0.6 * shares[rows, columns]
-            axes.scatter(columns, rows, c=colours, s=3, linewidths=0, cmap="Blues", vmin=0, vmax=1)
+            depths = 0.4 + 0.6 * shares[rows, columns]
+            axes.scatter(columns, rows, c=depths, s=3, linewidths=0, cmap="Blues", vmin=0, vmax=1)
         if num_classes <= _MAX_NUMBERED:
-            for row, column in matrix.nonzero().tolist():
-                colour = "white" if shares[row, column] > 0.5 else INK
-                count = str(int(matrix[row, column]))
-                axes.text(column, row, count, ha="center", va="center", color=colour, size=8)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                color = "white" if shares[row, column] > 0.5 else INK
+                count = str(matrix[row, column])
+                axes.text(column, row, count, ha="center", va="center", color=color, size=8)
         if num_classes <= _MAX_NAMED:
             ticks, size = range(num_classes), 9 if num_classes <= _MAX_NUMBERED else 6
             names = [_shortened(name) for name in class_names]
@@ -110,5 +106,5 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str], file: Path) -> No
             spine.set(visible=True)
 
 
-def _shortened(name: str, most: int = 16) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _shortened(name: str, length: int = 16) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.contrastive import to_unit_length
+from clce_hf.loss.unit_length import to_unit_length
 from clce_hf.reports.style import INK, WIDTH, palette, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAX_NAMED = 20
-_LEAST = 5
+_MIN_IMAGES = 5
 
 
 def project(embeddings: Sequence[Tensor]) -> list[np.ndarray] | None:
@@ -31,13 +30,16 @@ def project(embeddings: Sequence[Tensor]) -> list[np.ndarray] | None:
     Returns:
         For each model, places in the unit square, shape (n, 2); None for fewer than five images.
     """
+    from scipy.linalg import orthogonal_procrustes
     from sklearn.manifold import TSNE
 
     dim = max(rows.shape[1] for rows in embeddings)
-    first, *others = [F.pad(to_unit_length(rows), (0, dim - rows.shape[1])) for rows in embeddings]
-    if len(first) < _LEAST:
+    points = [F.pad(to_unit_length(rows), (0, dim - rows.shape[1])) for rows in embeddings]
+    first, *others = [rows.numpy() for rows in points]
+    if len(first) < _MIN_IMAGES:
         return None
-    together = torch.cat([first, *(rows @ _rotation(rows, first) for rows in others)]).numpy()
+    rotated = [rows @ orthogonal_procrustes(rows, first)[0] for rows in others]
+    together = np.concatenate([first, *rotated])
     perplexity = min(30.0, (len(together) - 1) / 3)
     projection = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
     places = projection.fit_transform(together)
@@ -47,37 +49,31 @@ def project(embeddings: Sequence[Tensor]) -> list[np.ndarray] | None:
     return np.split(places, len(embeddings))
 
 
-def _rotation(rows: Tensor, onto: Tensor) -> Tensor:
-    """The orthogonal matrix that brings rows closest to others: Schoenemann 1966."""
-    left, _, right = torch.linalg.svd(rows.T @ onto)
-    return left @ right
-
-
 def draw_map(places: np.ndarray, labels: Tensor, class_names: Sequence[str], file: Path) -> None:
-    """Draw places in the unit square, which fills the picture, coloured and named by class.
+    """Draw places in the unit square, which fills the picture, colored and named by class.
 
     Args:
         places: shape (n, 2).
         labels: integers, shape (n,).
         class_names: by label, or empty where labels stand for themselves; more than 20 are not
-            written, and coloured in their order.
+            written, and are colored by their order.
         file: PNG to write.
     """
     from matplotlib import colormaps
 
-    classes, which = np.unique(labels.numpy(), return_inverse=True)
+    classes, class_index = np.unique(labels.numpy(), return_inverse=True)
     is_named = len(classes) <= _MAX_NAMED
     if is_named:
-        colours = np.array(palette(len(classes)))[which]
+        colors = np.array(palette(len(classes)))[class_index]
     else:
-        colours = colormaps["viridis"](which / (len(classes) - 1))
-    is_second_round = is_named & (which >= 10)
+        colors = colormaps["viridis"](class_index / (len(classes) - 1))
+    is_second_round = is_named & (class_index >= 10)
     with picture(file, WIDTH, bare=True) as axes:
-        for marker, chosen in (("o", ~is_second_round), ("^", is_second_round)):
-            axes.scatter(*places[chosen].T, s=12, c=colours[chosen], marker=marker, linewidths=0)
+        for marker, rows in (("o", ~is_second_round), ("^", is_second_round)):
+            axes.scatter(*places[rows].T, s=12, c=colors[rows], marker=marker, linewidths=0)
         for i, label in enumerate(classes if is_named else []):
             name = class_names[label] if class_names else str(label)
-            _name_class(axes, places[which == i], name)
+            _name_class(axes, places[class_index == i], name)
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
 
 
@@ -103,7 +99,7 @@ def _name_class(axes: "Axes", places: np.ndarray, name: str) -> None:
 def draw_embedding_map(
     embeddings: Tensor, labels: Tensor, class_names: Sequence[str], file: Path
 ) -> bool:
-    """Draw embeddings, projected by t-SNE on their cosine distances, coloured by class.
+    """Draw embeddings, projected by t-SNE on their cosine distances, colored by class.
 
     Args:
         embeddings: floating point, shape (n, d).

@@ -19,7 +19,7 @@ class ThumbnailSheet:
     Attributes:
         jpeg: the image.
         columns: thumbnails in a row.
-        rows: how many.
+        rows: rows of thumbnails.
         places: `background-position` in CSS of each image's thumbnail, by the image's number.
     """
 
@@ -30,7 +30,12 @@ class ThumbnailSheet:
 
 
 def thumbnail_sheet(numbers: Iterable[int], image: Callable[[int], Image.Image]) -> ThumbnailSheet:
-    """Put the images of these numbers into one, each on a square of 80 pixels."""
+    """Put the images of these numbers into one, each on a square of 80 pixels.
+
+    Args:
+        numbers: of the images; repeated ones are shown once.
+        image: gives the image of a number.
+    """
     numbers = sorted(set(numbers))
     columns = min(_COLUMNS, max(1, len(numbers)))
     rows = max(1, math.ceil(len(numbers) / columns))
@@ -50,5 +55,5 @@ def thumbnail_sheet(numbers: Iterable[int], image: Callable[[int], Image.Image])
 
 
 def _share(i: int, count: int) -> str:
-    """Where the i-th of some equal parts lies, as CSS has it: 0 % to 100 %."""
+    """Where the i-th of some equal parts lies, in CSS: from 0 % to 100 %."""
     return f"{100 * i / max(1, count - 1):.4f}%"

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import Trainer
 from transformers.trainer_utils import has_length
 
 from clce_hf.data.labels import read_labels
-from clce_hf.loss.pairs import class_probabilities
+from clce_hf.errors import abbreviate
 
 FROZEN_BACKBONE = (
     "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
@@ -20,13 +20,13 @@ FROZEN_BACKBONE = (
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise `ValueError` unless the model is set up for one of several classes an image."""
+    """Raise `ValueError` unless the model classifies each image into one of several classes."""
     config = getattr(model, "config", None)
     problem_type = getattr(config, "problem_type", None)
     if problem_type not in (None, "single_label_classification"):
         raise ValueError(
             f"The model's problem_type is {problem_type!r}, but CLCE contrasts classes and needs "
-            "one class an image: set problem_type='single_label_classification', or use "
+            "one class per image: set problem_type='single_label_classification', or use "
             "transformers.Trainer."
         )
     num_labels = getattr(config, "num_labels", 2)
@@ -38,77 +38,81 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
-    """Raise `ValueError` if nothing but the classification layer is trained."""
+    """Raise `ValueError` if only the classification layer is trained."""
     in_layer = set(layer.parameters())
     if not any(p.requires_grad and p not in in_layer for p in model.parameters()):
         raise ValueError(FROZEN_BACKBONE)
 
 
+def check_layer_decay(layer_decay: float | None, optimizer: Any) -> None:
+    """Raise `ValueError` for `layer_decay` together with a user-supplied optimizer."""
+    if layer_decay is not None and optimizer is not None:
+        raise ValueError(
+            "layer_decay sets the learning rates of the optimizer that Trainer creates: leave "
+            "out layer_decay, or leave out `optimizers`."
+        )
+
+
 def check_has_negatives(samples_per_class: int | None, contrasted: int) -> None:
-    """Raise `ValueError` where one group fills the batch that is contrasted, of one class then."""
+    """Raise `ValueError` if one group fills the contrasted batch, which then has one class."""
     if samples_per_class is not None and samples_per_class >= contrasted:
         raise ValueError(
             f"samples_per_class={samples_per_class} fills the batch of {contrasted} with images of "
-            "one class, which leaves none to contrast them with: raise "
+            "one class, so there are none of another to contrast them with: raise "
             f"per_device_train_batch_size, to {8 * samples_per_class} for example, or lower "
             "samples_per_class."
         )
 
 
-def check_one_device(num_gpus: int) -> None:
-    """Raise `ValueError` for a process of several GPUs, which `nn.DataParallel` would split."""
-    if num_gpus > 1:
+def check_parallelism(trainer: Trainer) -> None:
+    """Raise `ValueError` for parallelism that does not contrast images across devices."""
+    if trainer.args.n_gpu > 1:
         raise ValueError(
             "CLCETrainer does not run under nn.DataParallel, which would contrast nothing across "
             "GPUs: start the script with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one "
             "GPU."
         )
-
-
-def check_processes_joined(num_processes: int) -> None:
-    """Raise `ValueError` where a launcher started more processes than have found each other."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if "LOCAL_RANK" in os.environ and launched > num_processes:
+    if "LOCAL_RANK" in os.environ and launched > trainer.accelerator.num_processes:
         raise ValueError(
             f"The launcher started {launched} processes, but each of them trains alone: on CPUs, "
             "set use_cpu=True (--use_cpu), so that Accelerate joins them; else check that every "
             "process sees a GPU."
         )
-
-
-def check_data_parallel(model_parallel_size: int) -> None:
-    """Raise `ValueError` where several processes share the work on one image."""
-    if model_parallel_size > 1:
+    if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         raise ValueError(
             "CLCETrainer gives every process images of its own: set the tensor, context and "
             "sequence parallel sizes of parallelism_config to 1, and shard with FSDP instead."
         )
 
 
-def check_forwards_in_mini_batches(
-    model: nn.Module, is_deepspeed: bool, is_ragged_fsdp: bool
-) -> None:
-    """Raise `ValueError` where mini-batches would not make the gradient of the whole batch."""
-    names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+def check_forwards_in_mini_batches(model: nn.Module, trainer: Trainer) -> None:
+    """Raise `ValueError` if mini-batches would not give the gradient of the whole batch."""
+    names = [name for name, module in model.named_modules() if _normalizes_over_batch(module)]
     if names:
         raise ValueError(
             f"cached_mini_batch_size does not fit {type(model).__name__}: its batch normalization "
-            f"({names[0]} and {len(names) - 1} more) would normalize over each mini-batch instead "
-            "of the batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
+            f"({abbreviate(names, most=1)}) would normalize over each mini-batch instead of the "
+            "batch. Leave out cached_mini_batch_size; activation checkpointing saves memory "
             "without changing the result."
         )
-    if is_deepspeed:
+    if trainer.is_deepspeed_enabled:
         raise ValueError(
             "cached_mini_batch_size does not run under DeepSpeed, which reduces gradients in every "
             "backward pass: use DistributedDataParallel or FSDP, or leave out "
             "cached_mini_batch_size."
         )
-    if is_ragged_fsdp:
+    if trainer.is_fsdp_enabled and not trainer.accelerator.even_batches:
         raise ValueError(
             "cached_mini_batch_size needs batches of one size on all processes under FSDP, which "
             "gathers weights in every forward pass: leave even_batches of accelerator_config at "
             "True."
         )
+
+
+def _normalizes_over_batch(module: nn.Module) -> bool:
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return isinstance(module, kinds)
 
 
 def training_labels(
@@ -139,35 +143,14 @@ def training_labels(
     return labels
 
 
-def class_labels(labels: Tensor, logits: Tensor, may_be_soft: bool) -> Tensor:
-    """Return int64 class ids, shape (n,), or class probabilities, shape (n, classes).
-
-    Args:
-        labels: integers, shape (n,) or (n, 1), or floating point, shape (n, classes).
-        logits: shape (n, classes).
-        may_be_soft: whether floating point will do.
-
-    Raises:
-        ValueError: if there is not one label for each row of the logits, if they are soft where
-            they may not be, or if they are no probabilities.
-    """
-    is_soft = labels.is_floating_point()
-    if labels.shape != logits.shape if is_soft else labels.numel() != len(logits):
+def check_not_soft(targets: Tensor) -> None:
+    """Raise `ValueError` for class probabilities, which evaluation does not score."""
+    if targets.is_floating_point():
         raise ValueError(
-            "labels must be one integer class id an image, or its class probabilities, got "
-            f"{labels.dtype} of shape {tuple(labels.shape)} for logits of shape "
-            f"{tuple(logits.shape)}: CLCE contrasts classes, so multi-label and regression targets "
-            "do not fit it."
-        )
-    if not is_soft:
-        return labels.view(-1).long()
-    if not may_be_soft:
-        raise ValueError(
-            "labels must be one integer class id an image in evaluation, got class probabilities: "
+            "labels must be one integer class id per image in evaluation, got class probabilities: "
             "have the data collator mix the images of training alone, as "
-            "clce_hf.data.mixing.MixingCollator does."
+            "clce_hf.data.MixingCollator does."
         )
-    return class_probabilities(labels, logits)
 
 
 def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:

@@ -1,4 +1,4 @@
-"""Forward a batch a few images at a time, and back as if it had been one (GradCache).
+"""Forward a batch a few images at a time, and backpropagate as if forwarded whole (GradCache).
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
 arXiv 2101.06983. The first forward pass keeps the outputs and no graph. Once the gradient of the
@@ -18,13 +18,13 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 Inputs = dict[str, Any]
 
 _TOLERANCE = 1e-2
-"""Relative difference of the two forward passes: kernels that are not deterministic stay below."""
+"""Relative difference of the two forward passes that nondeterministic kernels stay below."""
 
 
 def split_inputs(inputs: Inputs, num_rows: int, size: int) -> list[Inputs]:
     """Cut the tensors of `num_rows` rows among a model's inputs into mini-batches of `size`.
 
-    What has another length, like a flag, is handed to every mini-batch.
+    Inputs of another length, such as a flag, go to every mini-batch.
     """
 
     def rows(value: Any, start: int) -> Any:
@@ -46,7 +46,7 @@ def forward_in_mini_batches(
         forward: runs a model on one mini-batch of m images and returns tensors of shape (m, ...).
             In the backward pass it is run again.
         mini_batches: inputs of the model, with tensors on one device.
-        no_sync: a context in which a backward pass leaves gradients unsynchronised; the last
+        no_sync: a context in which a backward pass leaves gradients unsynchronized; the last
             mini-batch alone runs outside it.
 
     Returns:
@@ -61,7 +61,7 @@ def forward_in_mini_batches(
 
 
 class _Surroundings:
-    """Generators and autocast as they are now on the devices of some tensors."""
+    """The state of the generators and of autocast on the devices of a batch's tensors."""
 
     def __init__(self, inputs: Inputs) -> None:
         tensors = [value for value in inputs.values() if isinstance(value, Tensor)]
@@ -118,13 +118,12 @@ class _MiniBatches(torch.autograd.Function):
 
 
 def _check_same(outputs: tuple[Tensor, ...], first: tuple[Tensor, ...]) -> None:
-    """Raise unless the second forward pass repeated the first: its gradients would be wrong."""
+    """Raise unless the second forward pass repeated the first, or gradients would be wrong."""
     for again, before in zip(outputs, first, strict=True):
         again, before = again.detach().float(), before.float()
         if (again - before).norm() > _TOLERANCE * before.norm():
             raise RuntimeError(
-                "With cached_mini_batch_size the second forward pass of a mini-batch returned "
-                "something else than the first: the model draws random numbers that torch's "
-                "generators do not make, or changes itself in the forward pass. Leave out "
-                "cached_mini_batch_size."
+                "With cached_mini_batch_size the second forward pass of a mini-batch differed from "
+                "the first: the model draws random numbers from other generators than torch's, or "
+                "changes itself in the forward pass. Leave out cached_mini_batch_size."
             )

@@ -1,7 +1,6 @@
 """Several losses compared, through the command line."""
 
 import json
-import math
 import os
 import signal
 import statistics
@@ -11,16 +10,12 @@ import time
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import ttest_rel
 from support.launching import environment, launch
+from support.missing_packages import run_without
 
 from clce_hf.cli.main import main
-from clce_hf.comparison.grid import METHODS, grid, vary
-from clce_hf.data.low_shot import low_shot_rows
 from clce_hf.evaluation.paired import paired_difference
-from clce_hf.evaluation.record import Record
+from clce_hf.evaluation.record import Run
 
 QUICK = ["--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", "3", "--num_seeds", "2"]
 QUICK += ["--max_eval_samples", "100"]
@@ -34,31 +29,32 @@ def results(output):
     return json.loads((output / "results.json").read_text())
 
 
-def records(output, method):
-    found = [Record.load(file.parent) for file in output.glob("cells/*/record.json")]
+def logits(output, method):
+    """Logits of each run of a method, by its settings."""
+    runs = [Run.load(file.parent) for file in output.glob("cells/*/record.json")]
     return {
-        (record.seed, record.shots, record.batch_size): record
-        for record in found
-        if record.method == method
+        (run.seed, run.shots, run.batch_size): run.predictions.logits
+        for run in runs
+        if run.method == method
     }
 
 
 def test_losses_are_compared_on_digits(tmp_path, capsys):
     compare(tmp_path, "--methods", "ce,clce", "--shots", "8,16", "--batch_sizes", "8,16")
-    found = results(tmp_path)
-    assert len(found) == 2 * 2 * 2 * 2
-    assert {(each["shots"], each["batch_size"]) for each in found} == {
+    runs = results(tmp_path)
+    assert len(runs) == 2 * 2 * 2 * 2
+    assert {(run["shots"], run["batch_size"]) for run in runs} == {
         (shots, size) for shots in (8, 16) for size in (8, 16)
     }
     printed = capsys.readouterr().out
-    assert printed.count("Trained on 8 images a class, batch size 16") == 1
+    assert printed.count("Trained on 8 images per class, batch size 16") == 1
     assert (tmp_path / "report.html").read_text().count("Trained on") >= 4
-    group = [each for each in found if (each["shots"], each["batch_size"]) == (16, 8)]
+    group = [run for run in runs if (run["shots"], run["batch_size"]) == (16, 8)]
     accuracies = {
-        name: [100 * each["metrics"]["accuracy"] for each in group if each["method"] == name]
+        name: [100 * run["metrics"]["accuracy"] for run in group if run["method"] == name]
         for name in ("CE", "CLCE")
     }
-    table = printed.split("Trained on 16 images a class, batch size 8")[1].split("\n\n")[0]
+    table = printed.split("Trained on 16 images per class, batch size 8")[1].split("\n\n")[0]
     row = next(line for line in table.splitlines() if line.strip().startswith("CLCE "))
     assert f"{statistics.mean(accuracies['CLCE']):.2f} ± " in row
     difference = paired_difference(accuracies["CLCE"], accuracies["CE"])
@@ -69,30 +65,35 @@ def test_methods_of_a_seed_start_alike_and_see_the_same(tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text("CE again: {contrastive_weight: 0}\nCLCE weak: {contrastive_weight: 1e-6}")
     compare(tmp_path / "run", "--methods", "ce", "--settings", str(again))
-    plain, twin = records(tmp_path / "run", "CE"), records(tmp_path / "run", "CE again")
-    weak = records(tmp_path / "run", "CLCE weak")
+    plain, twin = logits(tmp_path / "run", "CE"), logits(tmp_path / "run", "CE again")
+    weak = logits(tmp_path / "run", "CLCE weak")
     assert plain.keys() == twin.keys() == weak.keys() and len(plain) == 2
-    for key, record in plain.items():
-        assert torch.equal(record.logits, twin[key].logits)
-        torch.testing.assert_close(record.logits, weak[key].logits, atol=1e-2, rtol=0)
+    for key, values in plain.items():
+        assert torch.equal(values, twin[key])
+        torch.testing.assert_close(values, weak[key], atol=1e-2, rtol=0)
     first, second = plain.values()
-    assert (first.logits - second.logits).abs().max() > 0.1  # another seed is another start
+    assert (first - second).abs().max() > 0.1  # another seed is another start
 
 
-def test_grids_vary_what_is_contrasted(tmp_path):
+def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     compare(
         tmp_path,
         *("--methods", "ce,clce", "--temperatures", "0.1,0.5", "--contrastive_weights", "0.3"),
         *("--num_seeds", "1", "--seed", "7"),
     )
-    assert {(each["method"], each["seed"]) for each in results(tmp_path)} == {
+    assert {(run["method"], run["seed"]) for run in results(tmp_path)} == {
         ("CE", 7),
         ("CLCE, contrastive_weight 0.3, temperature 0.1", 7),
         ("CLCE, contrastive_weight 0.3, temperature 0.5", 7),
     }
+    printed = capsys.readouterr().out
+    assert "of 1" in printed
+    assert "± nan" not in printed + (tmp_path / "report.html").read_text()
+    times = [run["metrics"]["seconds_per_step"] for run in results(tmp_path)]
+    assert min(times) > 0 and max(times) < 60
 
 
-def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
+def test_a_killed_comparison_resumes(tmp_path):
     flags = ["--methods", "ce,clce", "--output_dir", str(tmp_path), *QUICK]
     command = [sys.executable, "-m", "clce_hf", "compare", *flags]
     running = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
@@ -118,12 +119,12 @@ def test_processes_share_the_cells(tmp_path):
     flags = ["--methods", "ce,clce", "--output_dir", str(tmp_path), *QUICK]
     done = launch("-m", "clce_hf", "compare", *flags, "--num_seeds", "4")
     assert len(results(tmp_path)) == 8
-    told = [line for line in done.stdout.splitlines() if ": accuracy" in line]
-    assert len(told) == len(set(told)) == 8
+    trained = [line for line in done.stdout.splitlines() if ": accuracy" in line]
+    assert len(trained) == len(set(trained)) == 8
     # Each trained alone: the same as in one process.
     compare(tmp_path / "alone", "--methods", "clce", "--num_seeds", "1")
-    (key, alone), *_ = records(tmp_path / "alone", "CLCE").items()
-    torch.testing.assert_close(records(tmp_path, "CLCE")[key].logits, alone.logits)
+    (key, alone), *_ = logits(tmp_path / "alone", "CLCE").items()
+    torch.testing.assert_close(logits(tmp_path, "CLCE")[key], alone)
 
 
 def test_other_settings_are_refused(tmp_path):
@@ -137,7 +138,7 @@ def test_other_settings_are_refused(tmp_path):
     ("flags", "message"),
     [
         (["--methods", "ce,bce"], "--methods bce: there are ce, supcon, clce"),
-        (["--shots", "1,two"], "--shots 1,two: numbers"),
+        (["--shots", "1,two"], "--shots 1,two: expected numbers"),
         (["--shots", "5000"], "5000 shots need 5000 training images of each class, but class"),
         (["--num_seeds", "0"], "nothing to compare"),
         (["--settings", "none.yaml"], "--settings: the file cannot be read"),
@@ -155,51 +156,10 @@ def test_bad_comparisons_are_refused(tmp_path, monkeypatch, flags, message):
     assert not list(tmp_path.glob("run/cells/*/record.json"))
 
 
-def test_one_seed_has_no_interval(tmp_path, capsys):
-    compare(tmp_path, "--methods", "ce,clce", "--num_seeds", "1")
-    printed = capsys.readouterr().out
-    assert "of 1" in printed
-    assert "± nan" not in printed + (tmp_path / "report.html").read_text()
-    times = [each["metrics"]["seconds_per_step"] for each in results(tmp_path)]
-    assert min(times) > 0 and max(times) < 60
-
-
-# ---- the parts ----
-
-
-def test_every_cell_has_a_name_of_its_own():
-    methods = vary(list(METHODS.values()), temperature=[0.1, 0.5])
-    cells = grid(methods, range(3), [None, 5], [16, 32])
-    assert len({cell.name for cell in cells}) == len(cells) == (1 + 2 * 4) * 3 * 2 * 2
-    assert [cell.name for cell in cells] == [
-        cell.name for cell in grid(methods, range(3), [None, 5], [16, 32])
-    ]
-
-
-@given(st.lists(st.integers(3, 9), min_size=2, max_size=5), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_low_shot_images_are_so_many_of_each_class(sizes, seed):
-    labels = torch.cat([torch.full((size,), 3 * i) for i, size in enumerate(sizes)])
-    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    few, more = low_shot_rows(labels, 2, seed), low_shot_rows(labels, 3, seed)
-    assert set(few) <= set(more) and more == sorted(more)
-    assert labels[few].unique(return_counts=True)[1].tolist() == [2] * len(sizes)
-    assert labels[more].unique(return_counts=True)[1].tolist() == [3] * len(sizes)
-
-
-def test_a_class_too_small_for_the_shots_is_named():
-    labels = torch.tensor([0, 0, 0, 1])
-    with pytest.raises(ValueError, match=r"2 shots need 2 .*but class bee has 1"):
-        low_shot_rows(labels, 2, 0, ["ant", "bee"])
-    with pytest.raises(ValueError, match="but class 1 has 1"):
-        low_shot_rows(labels, 2, 0)
-
-
-def test_a_paired_difference_is_that_of_scipy():
-    first, second = [3.0, 4.5, 2.0, 5.0, 4.0], [2.0, 4.0, 2.5, 3.0, 4.0]
-    found = paired_difference(first, second)
-    low, high = ttest_rel(first, second).confidence_interval(0.95)
-    assert found.mean - found.interval == pytest.approx(low)
-    assert found.mean + found.interval == pytest.approx(high)
-    assert (found.wins, found.pairs) == (3, 5)
-    assert math.isnan(paired_difference([1.0], [2.0]).interval)
+def test_without_the_extra_nothing_is_trained(tmp_path):
+    script = "from clce_hf.cli.main import main; main(['compare', *sys.argv[1:]])"
+    flags = ["--methods", "ce", "--output_dir", str(tmp_path / "run"), *QUICK]
+    finished = run_without(["matplotlib", "sklearn"], script, *flags)
+    assert finished.returncode == 1 and "Traceback" not in finished.stderr
+    assert 'pip install "clce_hf[reports]"' in finished.stderr
+    assert not (tmp_path / "run").exists()

@@ -6,17 +6,16 @@ import shutil
 import pytest
 import torch
 from support.launching import launch
+from support.missing_packages import run_without
 from support.tiny import CLASSES, vit
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from clce_hf.cli.main import main
-from clce_hf.data.data_arguments import LabelledImagesArguments
-from clce_hf.data.load import load_labelled_images
+from clce_hf.data.load import load_labeled_images
+from clce_hf.data.sources import ImageFolders
 from clce_hf.data.transforms import evaluation_rows
 from clce_hf.evaluation.embeddings import silhouette
 from clce_hf.evaluation.fewshot import few_shot_accuracy
-from clce_hf.evaluation.inference import infer
-from clce_hf.evaluation.suite import embedding_metrics
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16})
 NAMES = {
@@ -52,11 +51,11 @@ def test_a_checkpoint_is_measured(folder, tmp_path, capsys):
     model = vit(**NAMES)
     checkpoint = save(model, tmp_path / "checkpoint")
     data = ["--data_dir", str(folder / "validation")]
-    found = evaluate(checkpoint, tmp_path / "out", *data, "--batch_size", "7")
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
+    measured = evaluate(checkpoint, tmp_path / "out", *data, "--batch_size", "7")
+    images = load_labeled_images(ImageFolders({"test": str(folder / "validation")}))
     logits, embeddings, labels = by_hand(model, images)
-    metrics = found["metrics"]
-    assert found["left_out"] == []
+    metrics = measured["metrics"]
+    assert measured["left_out"] == []
     assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     assert metrics["silhouette"] == pytest.approx(silhouette(embeddings, labels), abs=1e-5)
     expected = torch.nn.functional.cross_entropy(logits, labels).item()
@@ -79,22 +78,23 @@ def test_classes_are_known_by_name(folder, tmp_path):
     model = vit(**NAMES)
     checkpoint = save(model, tmp_path / "checkpoint")
     flags = ["--data_dir", str(tmp_path / "some"), "--report", "false"]
-    found = evaluate(checkpoint, tmp_path / "out", *flags)
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(tmp_path / "some")))
+    measured = evaluate(checkpoint, tmp_path / "out", *flags)
+    images = load_labeled_images(ImageFolders({"test": str(tmp_path / "some")}))
     logits, _, labels = by_hand(model, images)
     accuracy = (logits.argmax(1) == labels + 1).float().mean().item()
-    assert found["metrics"]["accuracy"] == pytest.approx(accuracy)
+    assert measured["metrics"]["accuracy"] == pytest.approx(accuracy)
     assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_classes_that_the_model_does_not_know_make_episodes(folder, tmp_path):
     checkpoint = save(vit(num_labels=7), tmp_path / "checkpoint")
-    found = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
-    assert found["left_out"] == [
-        "accuracy: the images have classes that the model does not know: ant, bee, cat, dog; it "
-        "knows LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4, LABEL_5, LABEL_6"
-    ]
-    assert "accuracy" not in found["metrics"] and "2_way_1_shot_logistic" in found["metrics"]
+    measured = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
+    why = (
+        "the images have classes that the model does not know: ant, bee, cat, dog; it knows "
+        "LABEL_0, LABEL_1, LABEL_2, LABEL_3, LABEL_4, LABEL_5, LABEL_6"
+    )
+    assert measured["left_out"] == [{"what": "accuracy", "why": why}]
+    assert "accuracy" not in measured["metrics"] and "2_way_1_shot_logistic" in measured["metrics"]
     assert (tmp_path / "out" / "report.html").exists()
 
 
@@ -103,9 +103,10 @@ def test_a_model_without_a_head_has_embeddings(folder, tmp_path, capsys):
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = ViTConfig(image_size=16, patch_size=8, intermediate_size=48, **sizes, **NAMES)
     checkpoint = save(ViTModel(config), tmp_path / "checkpoint")
-    found = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
-    assert found["left_out"] == ["accuracy: the checkpoint has no classification layer"]
-    assert "accuracy" not in found["metrics"] and "iso_score" in found["metrics"]
+    measured = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(folder / "validation"))
+    why = "the checkpoint has no classification layer"
+    assert measured["left_out"] == [{"what": "accuracy", "why": why}]
+    assert "accuracy" not in measured["metrics"] and "iso_score" in measured["metrics"]
     assert "has no classification layer" in capsys.readouterr().out
 
 
@@ -113,31 +114,26 @@ def test_what_there_are_too_few_images_for_is_left_out(folder, tmp_path):
     checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
     data = ["--data_dir", str(folder / "validation")]
     flags = ["--k_shots", "1,20", "--report", "false"]
-    found = evaluate(checkpoint, tmp_path / "out", *data, *flags)
-    (reason,) = found["left_out"]
-    assert reason.startswith("few-shot: 2-way 20-shot episodes with 2 queries need 2 classes")
-    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
-    assert "2_way_1_shot_centroid" in found["metrics"]
-    found = evaluate(checkpoint, tmp_path / "out", *data, "--n_way", "5", "--report", "false")
-    assert len(found["left_out"]) == 2
-    reason = found["left_out"][0]
-    assert reason.startswith("few-shot: 5-way 1-shot episodes with 2 queries need 5 classes")
-    assert "accuracy" in found["metrics"] and "silhouette" in found["metrics"]
-
-
-def test_neighbours_of_small_classes_are_not_outvoted():
-    # Six images of each of two classes that lie far apart: twenty neighbours would be all others.
-    embeddings = torch.eye(2).repeat_interleave(6, dim=0) + 0.01 * torch.rand(12, 2)
-    labels = torch.arange(2).repeat_interleave(6)
-    assert embedding_metrics(embeddings, labels)["knn_accuracy"] == 1.0
+    measured = evaluate(checkpoint, tmp_path / "out", *data, *flags)
+    (reason,) = measured["left_out"]
+    assert reason["what"] == "few-shot"
+    assert reason["why"].startswith("2-way 20-shot episodes with 2 queries need 2 classes")
+    assert "accuracy" in measured["metrics"] and "silhouette" in measured["metrics"]
+    assert "2_way_1_shot_centroid" in measured["metrics"]
+    measured = evaluate(checkpoint, tmp_path / "out", *data, "--n_way", "5", "--report", "false")
+    assert len(measured["left_out"]) == 2
+    reason = measured["left_out"][0]
+    assert reason["what"] == "few-shot"
+    assert reason["why"].startswith("5-way 1-shot episodes with 2 queries need 5 classes")
+    assert "accuracy" in measured["metrics"] and "silhouette" in measured["metrics"]
 
 
 def test_digits_need_no_data(tmp_path):
     main(["train", "--output_dir", str(tmp_path / "run"), "--max_steps", "30", "--use_cpu"])
     trained = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    found = evaluate(str(tmp_path / "run"), tmp_path / "out")
-    assert found["metrics"]["accuracy"] == pytest.approx(trained["eval_accuracy"])
-    assert found["metrics"]["negative_log_likelihood"] == pytest.approx(
+    measured = evaluate(str(tmp_path / "run"), tmp_path / "out")
+    assert measured["metrics"]["accuracy"] == pytest.approx(trained["eval_accuracy"])
+    assert measured["metrics"]["negative_log_likelihood"] == pytest.approx(
         trained["eval_loss"], rel=1e-4
     )
 
@@ -148,9 +144,12 @@ def test_digits_need_no_data(tmp_path):
         (["--model_name_or_path", "no/such-model"], "'no/such-model' could not be loaded"),
         (["--data_dir", "nowhere"], "There is no folder 'nowhere'"),
         (["--dataset_name", "bob/none"], "'bob/none' could not be loaded"),
-        (["--k_shots", "1;5"], "--k_shots 1;5: numbers, separated by commas"),
-        (["--split", "test"], "split is one of dataset_name or benchmark"),
-        (["--data_dir", "a", "--dataset_name", "b"], "one of dataset_name, benchmark and data_dir"),
+        (["--k_shots", "1;5"], "--k_shots 1;5: expected numbers separated by commas"),
+        (["--split", "test"], "split needs dataset_name or benchmark"),
+        (
+            ["--data_dir", "a", "--dataset_name", "b"],
+            "data_dir, or dataset_name or bench",
+        ),
     ],
 )
 def test_bad_evaluations_are_refused(hub, tmp_path, capsys, flags, message):
@@ -172,12 +171,20 @@ def test_processes_share_the_images(folder, tmp_path):
     assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-5)
 
 
-def test_embeddings_come_in_the_order_of_the_images(folder):
-    images = load_labelled_images(LabelledImagesArguments(data_dir=str(folder / "validation")))
-    model = vit(**NAMES)
-    found = infer(model, images.with_transform(evaluation_rows(PROCESSOR)), batch_size=3)
-    logits, embeddings, labels = by_hand(model, images)
-    torch.testing.assert_close(found.logits, logits)
-    torch.testing.assert_close(found.embeddings, embeddings)
-    assert torch.equal(found.labels, labels)
-    assert not model.classifier._forward_hooks
+def test_without_the_extra_there_is_no_report_but_all_else(folder, tmp_path):
+    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+    script = (
+        "from clce_hf.cli.main import main\n"
+        "try: main(['evaluate', *sys.argv[1:]])\n"
+        "except SystemExit as refused: print(refused)\n"
+        "main(['evaluate', *sys.argv[1:], '--report', 'false'])"
+    )
+    flags = ["--model_name_or_path", checkpoint, "--data_dir", str(folder / "validation"), *FEW]
+    output = tmp_path / "out"
+    packages = ["matplotlib", "sklearn"]
+    finished = run_without(packages, script, *flags, "--output_dir", str(output))
+    assert finished.returncode == 0, finished.stderr
+    refused, measured = finished.stdout.split("\n", 1)
+    assert 'pip install "clce_hf[reports]". Or leave the report out: --report false' in refused
+    assert "What was measured" in measured
+    assert [file.name for file in output.iterdir()] == ["evaluation.json"]

@@ -15,14 +15,16 @@ from support.benchmark_schemas import names, number_of, picture, publish, rows
 from support.tiny import vit
 from transformers import ViTImageProcessor
 
+from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.main import main
-from clce_hf.data.data_arguments import DataArguments
-from clce_hf.data.load import load_benchmark, load_splits
-from clce_hf.data.presets import BENCHMARKS, class_split
+from clce_hf.data.load import load_benchmark, load_labeled_images, load_splits
+from clce_hf.data.presets import PRESETS
+from clce_hf.data.sources import HubDataset
+from clce_hf.errors import ArgumentError
 
-ON_THE_HUB = [name for name, preset in BENCHMARKS.items() if preset.dataset]
-FEW_SHOT = [name for name, preset in BENCHMARKS.items() if preset.is_few_shot]
-IN_FOLDERS = [name for name in BENCHMARKS if name not in ON_THE_HUB]
+PAPER = [name for name in PRESETS if name != "digits"]
+FEW_SHOT = [name for name in PAPER if PRESETS[name].is_few_shot]
+IN_FOLDERS = [name for name in PAPER if PRESETS[name].source is None]
 SPECIES = [f"species {i}" for i in range(5_089)]
 SCENES = [f"scene_{i:03}" for i in range(365)]
 
@@ -55,11 +57,11 @@ def lay_out(folder, name):
 
 @pytest.fixture
 def at_hand(hub, tmp_path):
-    """Make a benchmark available, and return what else `load_benchmark` is to be told."""
+    """Make a benchmark available, and return the other arguments of `load_benchmark`."""
 
     def make(name):
         where = {"cache_dir": str(tmp_path / "cache")}
-        if BENCHMARKS[name].dataset:
+        if PRESETS[name].source:
             return {**where, "token": publish(hub, name)}
         lay_out(tmp_path, name)
         return {**where, "folder": str(tmp_path)}
@@ -67,23 +69,25 @@ def at_hand(hub, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", PAPER)
 def test_a_benchmark_from_its_source_to_images_and_labels(name, at_hand):
-    preset, where = BENCHMARKS[name], at_hand(name)
+    preset, where = PRESETS[name], at_hand(name)
     splits = load_benchmark(name, **where)
     assert list(splits) == list(preset.splits)
-    told = []  # class by the image, of each class that a split has images of
+    numbers = []  # class by the image, of each class that a split has images of
     for part, split in splits.items():
         assert set(split.column_names) == {"image", "labels"}
         feature, labels = split.features["labels"], split["labels"][:]
         assert feature.num_classes == preset.splits[part].classes
         assert set(labels) == set(range(feature.num_classes))
         row_of_label = {label: row for row, label in enumerate(labels)}
-        told.append({label: number_of(split[row_of_label[label]]["image"]) for label in range(16)})
-        for label, number in told[-1].items():
+        numbers.append(
+            {label: number_of(split[row_of_label[label]]["image"]) for label in range(16)}
+        )
+        for label, number in numbers[-1].items():
             assert int(re.findall(r"\d+", feature.int2str(label))[-1]) == number
     if preset.is_few_shot:
-        for one, other in itertools.combinations(told, 2):
+        for one, other in itertools.combinations(numbers, 2):
             assert not set(one.values()) & set(other.values())
     if preset.split_column:  # the images are read from the same files, not copied
         files = [{file["filename"] for file in split.cache_files} for split in splits.values()]
@@ -93,25 +97,25 @@ def test_a_benchmark_from_its_source_to_images_and_labels(name, at_hand):
 
 
 def assert_trains_and_evaluates_on_the_same_classes(name, where):
-    arguments = DataArguments(
-        benchmark=name, benchmark_dir=where.get("folder"), train_val_split=0.5
-    )
-    train, held_out = load_splits(arguments, 0, where["cache_dir"], where.get("token"))
+    preset = PRESETS[name]
+    source, reach = preset.stored_in(where.get("folder")), {**where}
+    reach.pop("folder", None)
+    train, held_out = load_splits(source, preset, held_out_share=0.5, **reach)
     assert train.features["labels"] == held_out.features["labels"]
-    assert train.features["labels"].num_classes == BENCHMARKS[name].splits["train"].classes
+    assert train.features["labels"].num_classes == PRESETS[name].splits["train"].classes
     assert set(held_out["labels"]) == set(train["labels"])
 
 
 # ---- class splits ----
 
 
-@pytest.mark.parametrize("name", [n for n in FEW_SHOT if BENCHMARKS[n].split_column])
+@pytest.mark.parametrize("name", [n for n in FEW_SHOT if PRESETS[n].split_column])
 def test_class_splits_are_disjoint_and_as_large_as_published(name):
-    preset = BENCHMARKS[name]
-    ids = {split: class_split(name, split) for split in preset.splits}
+    preset = PRESETS[name]
+    ids = {split: part.ids for split, part in preset.splits.items()}
     assert sum(map(len, ids.values())) == len(set().union(*ids.values()))
-    each = 5 if name == "fc100" else 1  # classes a superclass
-    sizes = [len(found) * each for found in ids.values()]
+    classes_per_id = 5 if name == "fc100" else 1  # its ids are superclasses
+    sizes = [len(ids_of_split) * classes_per_id for ids_of_split in ids.values()]
     assert sizes == [part.classes for part in preset.splits.values()]
 
 
@@ -125,55 +129,68 @@ def test_tiered_imagenet_by_the_synsets_of_its_authors():
         "validation": ["n02099267", "n04467665"],
         "novel": ["n03314780", "n07768694"],
     }.items():
-        found = {synsets[i] for i in class_split("tiered-imagenet", split)}
-        assert found >= set(inside), split
+        chosen = {synsets[i] for i in PRESETS["tiered-imagenet"].splits[split].ids}
+        assert chosen >= set(inside), split
 
 
 def test_classes_of_cifar_fs_and_superclasses_of_fc100():
     baby, beaver, apple = 2, 4, 0
-    assert baby in class_split("cifar-fs", "novel")
-    assert beaver in class_split("cifar-fs", "validation")
-    assert apple in class_split("cifar-fs", "train")
+    assert baby in PRESETS["cifar-fs"].splits["novel"].ids
+    assert beaver in PRESETS["cifar-fs"].splits["validation"].ids
+    assert apple in PRESETS["cifar-fs"].splits["train"].ids
     aquatic_mammals, large_carnivores, fish = 0, 8, 1
-    assert aquatic_mammals in class_split("fc100", "novel")
-    assert large_carnivores in class_split("fc100", "validation")
-    assert fish in class_split("fc100", "train")
+    assert aquatic_mammals in PRESETS["fc100"].splits["novel"].ids
+    assert large_carnivores in PRESETS["fc100"].splits["validation"].ids
+    assert fish in PRESETS["fc100"].splits["train"].ids
 
 
-# ---- what is said otherwise ----
+# ---- flags beside a benchmark, and errors ----
 
 
 def test_flags_win_over_the_preset():
-    preset = BENCHMARKS["cifar-100"]
-    plain = DataArguments(benchmark="cifar-100")
-    assert (plain.dataset_name, plain.dataset_revision) == (preset.dataset, preset.revision)
-    assert (plain.dataset_config_name, plain.image_column_name) == ("cifar100", "img")
-    mirror = DataArguments(benchmark="cifar-100", dataset_name="ann/mirror")
-    assert (mirror.dataset_revision, mirror.dataset_config_name) == (None, None)
-    assert (mirror.image_column_name, mirror.label_column_name) == ("img", "fine_label")
-    said = DataArguments(
+    source = PRESETS["cifar-100"].source
+    assert source == HubDataset(
+        "uoft-cs/cifar100",
+        "cifar100",
+        source.revision,
+        image_column="img",
+        label_column="fine_label",
+    )
+    assert DataArguments(benchmark="cifar-100").source == source
+    mirror = DataArguments(benchmark="cifar-100", dataset_name="ann/mirror").source
+    assert mirror == HubDataset("ann/mirror", image_column="img", label_column="fine_label")
+    other = DataArguments(
         benchmark="cifar-100",
         dataset_revision="main",
         image_column_name="picture",
         label_column_name="coarse_label",
     )
-    assert (said.dataset_name, said.dataset_revision) == (preset.dataset, "main")
-    assert (said.image_column_name, said.label_column_name) == ("picture", "coarse_label")
+    assert other.source == HubDataset(
+        source.name,
+        source.config,
+        "main",
+        image_column="picture",
+        label_column="coarse_label",
+    )
 
 
 def test_columns_are_image_and_label_by_default():
-    arguments = DataArguments(dataset_name="ann/photos")
-    assert (arguments.image_column_name, arguments.label_column_name) == ("image", "label")
+    source = DataArguments(dataset_name="ann/photos").source
+    assert (source.image_column, source.label_column) == ("image", "label")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"benchmark": "cifar"}, "benchmark is one of cifar-100, .*, got 'cifar'"),
-        ({"benchmark": "cifar-100", "train_dir": "x"}, "either benchmark or train_dir"),
-        ({"benchmark": "cifar-100", "benchmark_dir": "x"}, "CIFAR-100 is on the Hub"),
-        ({"benchmark": "places365"}, "benchmark_dir, a folder with train/CLASS"),
-        ({"benchmark": "inaturalist-2017"}, "benchmark_dir, a folder with train2017.json"),
+        ({"benchmark": "cifar"}, "--benchmark: There is no benchmark 'cifar': .* cifar-100, "),
+        (
+            {"benchmark": "cifar-100", "train_dir": "x"},
+            "_dir, or dataset_name or benchmark",
+        ),
+        ({"benchmark": "cifar-100", "benchmark_dir": "x"}, "--benchmark_dir: CIFAR-100 needs no"),
+        ({"benchmark": "digits", "benchmark_dir": "x"}, "--benchmark_dir: .*digits needs no"),
+        ({"benchmark": "places365"}, "--benchmark_dir: Places365.* a folder with train/CLASS"),
+        ({"benchmark": "inaturalist-2017"}, "--benchmark_dir: .*a folder with train2017.json"),
         (
             {"benchmark": "places365", "benchmark_dir": "x", "dataset_name": "y"},
             "Places365 is not on the Hub",
@@ -181,9 +198,41 @@ def test_columns_are_image_and_label_by_default():
         ({"benchmark_dir": "x"}, "benchmark_dir needs benchmark"),
     ],
 )
-def test_a_benchmark_that_is_asked_for_wrongly(fields, message):
-    with pytest.raises(ValueError, match=message):
-        DataArguments(**fields)
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_benchmark_that_is_asked_for_wrongly(command, fields, message, capsys):
+    if command == "evaluate":  # the same checks, with the flag for its folder
+        fields = {name.replace("train_dir", "data_dir"): value for name, value in fields.items()}
+        message = message.replace("and train", "and data")
+    with pytest.raises(SystemExit):
+        main([command, *(part for name, value in fields.items() for part in (f"--{name}", value))])
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "message"),
+    [
+        (("cifar",), "benchmark", "no benchmark 'cifar': name one of cifar-100, "),
+        (("cifar-100", "x"), "folder", "CIFAR-100 needs no folder"),
+        (("places365",), "folder", "name a folder with train/CLASS"),
+    ],
+)
+def test_an_error_of_load_benchmark_speaks_of_its_arguments(arguments, argument, message):
+    with pytest.raises(ArgumentError, match=message) as refused:
+        load_benchmark(*arguments)
+    assert refused.value.argument == argument
+
+
+def test_the_digits_are_a_benchmark_like_any_other():
+    splits = load_benchmark("digits")
+    assert {name: len(split) for name, split in splits.items()} == {"train": 1297, "test": 500}
+    digits = PRESETS["digits"]
+    train, held_out = load_splits(digits.source, digits, max_train_samples=100)
+    assert (len(train), held_out["labels"][:]) == (100, splits["test"]["labels"][:])
+    assert load_labeled_images(digits.source, digits)["labels"][:] == held_out["labels"][:]
+    assert len(load_labeled_images(digits.source, digits, split="train")) == 1297
+    arguments = DataArguments()
+    assert (arguments.benchmark, arguments.may_be_augmented) == ("digits", False)
+    assert DataArguments(benchmark="cifar-100").may_be_augmented
 
 
 def test_a_gated_benchmark_without_access(hub, tmp_path):
@@ -208,26 +257,23 @@ def stored(folder, **splits):
     return str(folder)
 
 
-def test_other_classes_than_were_published_are_told(tmp_path):
+def test_other_classes_than_were_published_raise_a_warning(tmp_path):
     mirror = stored(tmp_path, train=[10, 11, 12] * 2)
-    arguments = DataArguments(benchmark="tiered-imagenet", dataset_name=mirror, train_val_split=0.5)
     with pytest.warns(UserWarning, match="tieredImageNet was published with 351 classes"):
-        train, _ = load_splits(arguments, seed=0)
+        train, _ = load_splits(HubDataset(mirror), PRESETS["tiered-imagenet"], held_out_share=0.5)
     assert train.features["labels"].names == ["class 10", "class 11", "class 12"]
 
 
 def test_a_data_set_without_the_classes_of_a_split(tmp_path):
     mirror = stored(tmp_path, train=[0, 1, 2] * 2)
-    arguments = DataArguments(benchmark="tiered-imagenet", dataset_name=mirror)
     with pytest.raises(ValueError, match="None of the images"):
-        load_splits(arguments, seed=0)
+        load_splits(HubDataset(mirror), PRESETS["tiered-imagenet"])
 
 
 def test_a_split_that_the_data_set_lacks(tmp_path):
     mirror = stored(tmp_path, train=[0, 1])
-    arguments = DataArguments(benchmark="imagenet-1k", dataset_name=mirror)
-    with pytest.raises(ValueError, match=r"no split named 'validation', but \['train'\]"):
-        load_splits(arguments, seed=0)
+    with pytest.raises(ValueError, match="no split 'validation'; it has train"):
+        load_splits(HubDataset(mirror), PRESETS["imagenet-1k"])
 
 
 # ---- from the command line ----
@@ -237,7 +283,7 @@ def test_a_split_that_the_data_set_lacks(tmp_path):
 def test_training_on_a_benchmark(name, at_hand, tmp_path):
     where = at_hand(name)
     folder = ["--benchmark_dir", where["folder"]] if "folder" in where else []
-    vit(num_labels=BENCHMARKS[name].splits["train"].classes).save_pretrained(tmp_path / "vit")
+    vit(num_labels=PRESETS[name].splits["train"].classes).save_pretrained(tmp_path / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
     main(
         [
@@ -255,21 +301,24 @@ def test_training_on_a_benchmark(name, at_hand, tmp_path):
 # ---- the page ----
 
 
-def row_of(name):
-    """The row of the table in docs/benchmarks.md."""
-    preset = BENCHMARKS[name]
-    source = f"`{preset.dataset}`" if preset.dataset else "folder"
-    if preset.revision:
-        source += f" at `{preset.revision[:7]}`"
-    images = ", ".join(f"{part} {size.images:,}" for part, size in preset.splits.items())
+def facts_of(name):
+    """What a row of the table in docs/benchmarks.md says that the code knows, too."""
+    preset = PRESETS[name]
+    source = "folder"
+    if preset.source:
+        commit = f" at `{preset.source.revision[:7]}`" if preset.source.revision else ""
+        source = f"`{preset.source.name}`{commit}"
     classes = [f"{part.classes:,}" for part in preset.splits.values()]
     classes = classes if preset.is_few_shot else classes[:1]
-    license = preset.license + (", gated" if preset.gated else "")
-    cells = [preset.title, f"`{name}`", source, images, " / ".join(classes), license]
-    return f"| {' | '.join([*cells, preset.unverified])} |"
+    return [preset.title, f"`{name}`", source, [*preset.splits], " / ".join(classes)]
 
 
 def test_the_page_has_the_table_of_the_presets():
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    table = re.findall(r"^\| [^|]+ \| `[a-z][a-z0-9-]+` \|.*", page, re.MULTILINE)
-    assert table == [row_of(name) for name in BENCHMARKS]
+    table = re.findall(r"^\| ([^|]+ \| `[a-z][a-z0-9-]+` \|.*) \|$", page, re.MULTILINE)
+    rows = []
+    for title, name, source, images, classes, *_ in (row.split(" | ") for row in table):
+        sizes = dict(part.split(" ") for part in images.split(", "))
+        assert all(int(size.replace(",", "")) > 1_000 for size in sizes.values())
+        rows.append([title, name, source, [*sizes], classes])
+    assert rows == [facts_of(name) for name in PAPER]

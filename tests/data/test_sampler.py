@@ -1,21 +1,21 @@
 import math
-import time
 from collections import Counter
 
 import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.data_loader import prepare_data_loader
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.tiny import Images, config, vit
-from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
+from transformers import TrainerControl, TrainerState
 
 from clce_hf import CLCETrainer, GroupByLabelSampler
-from clce_hf.data.labels import read_labels
+from clce_hf.data.sampler import SamplerEpoch
 
 
 def assert_contract(labels, order, samples_per_class, batch_size):
@@ -79,6 +79,19 @@ def test_seed_and_epoch_decide_the_order():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_neighboring_seeds_and_epochs_do_not_share_orders():
+    """Of any seed that Trainer takes: hash(-1) is hash(-2), and a sum has many summands."""
+    labels = torch.arange(64) % 8
+    seeds = [*range(-3, 4), 2**31 - 1, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, -(2**63)]
+    orders = {}
+    for seed in seeds:
+        sampler = GroupByLabelSampler(labels, 4, 8, seed)
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            orders[seed, epoch] = tuple(sampler)
+    assert len(set(orders.values())) == len(orders) == 4 * len(seeds)
+
+
 @pytest.mark.parametrize("batch_size", [8, 40, 200])
 def test_class_frequencies_hold_throughout_the_epoch(batch_size):
     sizes = torch.tensor([700, 300, 120, 60, 20])
@@ -100,7 +113,7 @@ def test_groups_of_a_batch_are_of_different_classes_where_none_is_too_large():
             left -= drawn
 
 
-def test_a_class_smaller_than_a_group_repeats_and_is_said():
+def test_a_class_smaller_than_a_group_repeats_with_a_warning():
     with pytest.warns(UserWarning, match="1 of 2 classes have fewer than samples_per_class=4"):
         sampler = GroupByLabelSampler(torch.tensor([0] * 8 + [1] * 3), 4, 8)
     assert Counter(list(sampler))[8] + Counter(list(sampler))[9] + Counter(list(sampler))[10] == 4
@@ -143,64 +156,62 @@ def test_every_batch_of_every_rank_is_made_of_whole_groups(ranks, size, drop_las
         assert not Counter(order) - seen
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_resumes_in_the_middle_of_an_epoch_has_its_order(rank, tmp_path):
+    labels = torch.arange(64) % 4
+    sampler = GroupByLabelSampler(labels, 4, 8, seed=3)
+    loader = prepare_data_loader(
+        DataLoader(TensorDataset(torch.arange(64)), batch_size=8, sampler=sampler),
+        num_processes=2,
+        process_index=rank,
+        put_on_device=False,
+    )
+    loader = skip_first_batches(loader, 1)
+    loader.set_epoch(2)  # which does not reach the sampler
+    state, control = TrainerState(epoch=2.25), TrainerControl()
+    SamplerEpoch().on_epoch_begin(config(tmp_path), state, control, train_dataloader=loader)
+    order = GroupByLabelSampler(labels, 4, 8, seed=3)
+    order.set_epoch(2)
+    batches = torch.tensor(list(order)).split(8)
+    assert [batch[0].tolist() for batch in loader] == [
+        batch.tolist() for batch in batches[rank::2][1:]
+    ]
+
+
+class Recorded(Images):
+    """Notes which images are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = []
+
+    def __getitem__(self, index):
+        self.order.append(int(index))
+        return super().__getitem__(index)
+
+
+def test_the_trainer_has_an_order_for_each_epoch_also_where_it_resumes(tmp_path):
+    args = config(
+        tmp_path, samples_per_class=4, max_steps=12, save_strategy="steps", save_steps=6, seed=5
+    )
+    images = Recorded()
+    CLCETrainer(vit(), args, train_dataset=images).train()
+    sampler, expected = GroupByLabelSampler(torch.tensor(images.targets), 4, 8, seed=5), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        expected.append(list(sampler))
+    assert images.order == [*expected[0], *expected[1], *expected[2]]
+    assert expected[0] != expected[1] != expected[2] != expected[0]
+    images.order.clear()
+    resumed = CLCETrainer(vit(), args, train_dataset=images)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert images.order == [*expected[1][16:], *expected[2]]
+
+
 def folder_of_images(root, labels):
     for i, label in enumerate(labels):
         (root / str(label)).mkdir(exist_ok=True, parents=True)
         Image.fromarray(np.full((16, 16, 3), 7 * i, np.uint8)).save(root / str(label) / f"{i}.png")
-
-
-def explode(*args):
-    raise AssertionError("an image was decoded to read its label")
-
-
-def test_labels_of_a_dataset_with_a_transform_are_read_without_running_it():
-    labels = [3, 1, 1, 0, 3, 2]
-    dataset = datasets.Dataset.from_dict(
-        {"image": [b"not an image"] * 6, "label": labels},
-        features=datasets.Features(
-            {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcd"))}
-        ),
-    )
-    dataset.set_transform(explode)
-    assert read_labels(dataset).tolist() == labels
-    shuffled = dataset.shuffle(seed=1).select([4, 2, 0])
-    shuffled.set_transform(explode)
-    expected = shuffled.with_format(None).remove_columns("image")["label"]
-    assert read_labels(shuffled).tolist() == list(expected)
-    assert read_labels(dataset.rename_column("label", "species"), ["species"]).tolist() == labels
-    assert read_labels(dataset.remove_columns("label")) is None
-
-
-def test_labels_of_torch_datasets(tmp_path):
-    folder_of_images(tmp_path, [0, 1, 1, 2])
-    folder = ImageFolder(str(tmp_path), loader=explode)
-    assert read_labels(folder).tolist() == [0, 1, 1, 2]
-    assert read_labels(Subset(folder, [3, 0])).tolist() == [2, 0]
-    assert read_labels(ConcatDataset([folder, Subset(folder, [1])])).tolist() == [0, 1, 1, 2, 1]
-    assert read_labels(Images(4)).tolist() == Images(4).targets
-    assert read_labels([{"labels": 1}]) is None
-    assert read_labels(ConcatDataset([folder, [{"labels": 1}]])) is None
-
-
-@pytest.mark.parametrize(
-    "values", [["cat", "dog"], [[0, 1], [1, 1]], [0.0, 1.0], [True, False], [0, None]]
-)
-def test_labels_that_are_no_class_ids_are_named(values):
-    dataset = datasets.Dataset.from_dict({"label": values})
-    with pytest.raises(ValueError, match=r"labels in 'label'.*integer class id"):
-        read_labels(dataset)
-
-
-def test_a_million_labels_are_read_in_a_second():
-    labels = np.random.default_rng(0).integers(0, 1000, 1_000_000)
-    dataset = datasets.Dataset.from_dict({"image": np.zeros(1_000_000, np.uint8), "label": labels})
-    dataset = dataset.shuffle(seed=0)
-    dataset.set_transform(explode)
-    start = time.perf_counter()
-    read = read_labels(dataset)
-    assert time.perf_counter() - start < 1.0
-    assert len(read) == 1_000_000
-    assert read.sum() == labels.sum()
 
 
 def test_the_trainer_groups_every_kind_of_dataset(tmp_path):

@@ -2,17 +2,20 @@
 
 import getpass
 import math
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 import torch
-import yaml
-from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from support import ROOT
 from support.beside_stock import Stream
 from support.pushing import (
     NAMES,
@@ -26,7 +29,7 @@ from support.tiny import CLASSES, Images, vit
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from clce_hf.hub.results import measured
+from clce_hf.hub.results import final_metrics
 
 
 def card_of(folder):
@@ -60,7 +63,54 @@ def test_a_card_of_cross_entropy_alone_does_not_speak_of_clce(tmp_path):
     card = ModelCard.load(tmp_path / "README.md")
     assert "clce" not in card.data.tags
     assert "| loss | cross-entropy |" in card.text and "temperature" not in card.text
+    trainer.create_model_card(pictures=True)
+    assert "training_curve.png" in card_of(tmp_path).text
     assert not (tmp_path / "embeddings.png").exists()
+
+
+def test_pictures_are_drawn_when_they_are_asked_for(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.create_model_card()
+    assert "pictures=True" in card_of(tmp_path).text and ".png" not in card_of(tmp_path).text
+    assert not list(tmp_path.glob("*.png"))
+    trainer.create_model_card(pictures=True)
+    text = card_of(tmp_path).text
+    for name in ("training_curve.png", "embeddings.png"):
+        assert f"]({name})" in text and (tmp_path / name).stat().st_size > 1000
+    assert "pictures=True" not in text
+
+
+def test_a_card_needs_no_extra_and_no_network(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+for name in ("matplotlib", "sklearn"):
+    sys.modules[name] = None
+from support.pushing import make_trainer
+trainer = make_trainer(Path(sys.argv[1]), max_steps=1)
+trainer.train()
+trainer.create_model_card()
+try:
+    trainer.create_model_card(pictures=True)
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert 'pip install "clce_hf[reports]"' in finished.stdout
+    assert "| temperature (tau) | 0.5 |" in card_of(tmp_path).text
 
 
 def test_the_card_takes_the_arguments_of_trainer(tmp_path):
@@ -73,6 +123,23 @@ def test_the_card_takes_the_arguments_of_trainer(tmp_path):
     assert "birds" in data.tags and data.eval_results is None
 
 
+def test_folders_are_not_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/base", "photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    trainer = make_trainer(tmp_path / "run")
+    named = {"license": "mit", "finetuned_from": "runs/base", "dataset_tags": "photos"}
+    trainer.create_model_card(**named)
+    data = card_of(tmp_path / "run").data
+    assert (data.base_model, data.datasets) == (None, None)
+    assert "runs/base" not in card_of(tmp_path / "run").text
+    for folder in ("runs/base", "photos"):
+        (tmp_path / folder).rmdir()
+    trainer.create_model_card(**named)
+    data = card_of(tmp_path / "run").data
+    assert (data.base_model, data.datasets) == ("runs/base", ["photos"])
+
+
 @pytest.mark.parametrize("best_step", [None, 2])
 def test_the_card_reports_the_model_that_is_kept(best_step):
     history = [
@@ -82,10 +149,10 @@ def test_the_card_reports_the_model_that_is_kept(best_step):
         {"train_runtime": 3.0, "step": 4, "epoch": 2},
     ]
     kept = {"loss": 0.7, "accuracy": 0.7} if best_step is None else {"loss": 0.5, "accuracy": 0.8}
-    assert measured(history, best_step) == kept
+    assert final_metrics(history, best_step) == kept
     after = {"eval_loss": 0.4, "eval_x": math.nan, "eval_samples_per_second": 9.0, "step": 4}
-    assert measured([*history, after], best_step) == {"loss": 0.4}
-    assert measured([], best_step) == {}
+    assert final_metrics([*history, after], best_step) == {"loss": 0.4}
+    assert final_metrics([], best_step) == {}
 
 
 def test_the_card_holds_numbers_alone_whatever_their_names(tmp_path):
@@ -152,6 +219,7 @@ def test_a_custom_module_has_a_card(tmp_path):
     trainer.create_model_card()
     text = card_of(tmp_path).text
     assert "for the class that it was trained with" in text and "pipeline" not in text
+    trainer.create_model_card(pictures=True)
     assert (tmp_path / "embeddings.png").exists()
 
 
@@ -207,35 +275,3 @@ def test_the_card_has_the_batch_size_that_was_found(tmp_path):
     text = card_of(tmp_path).text
     assert "| images contrasted together | 4 |" in text
     assert "| 4 (4 per device, 1 process, 1 accumulated) |" in text
-
-
-TASKS = b"name: Animals\ntasks:\n- id: animals_test\n  config: default\n  split: test\n"
-
-
-@pytest.mark.parametrize("held_out", ["whole", "part", "no benchmark", "other split", "no answer"])
-def test_a_result_for_a_benchmark(published, tmp_path, held_out):
-    animals = published.repositories["dataset", "bob/animals"]
-    if held_out != "no benchmark":
-        animals.files["eval.yaml"] = TASKS
-    splits = datasets.load_dataset("bob/animals", cache_dir=str(tmp_path / "cache"))
-    if held_out == "no answer":
-        published.fail("HEAD", "eval.yaml", 403)
-    split = splits["train" if held_out == "other split" else "test"]
-    if held_out == "part":
-        split = split.select(range(4))
-
-    def to_pixels(rows):
-        pixels = PROCESSOR(rows["image"], return_tensors="pt")["pixel_values"]
-        return {"pixel_values": pixels, "labels": rows["label"]}
-
-    trainer = make_trainer(tmp_path / "run", remove_unused_columns=False)
-    trainer.compute_metrics = lambda _: {"accuracy": 0.625}
-    trainer.evaluate(split.with_transform(to_pixels))
-    trainer.push_to_hub()
-    results = repository(published).files.get(".eval_results/bob--animals.yaml")
-    if held_out != "whole":
-        assert results is None
-        return
-    (entry,) = parse_eval_result_entries(yaml.safe_load(results))
-    assert (entry.dataset_id, entry.task_id, entry.value) == ("bob/animals", "animals_test", 0.625)
-    assert entry.dataset_revision == animals.sha

@@ -46,7 +46,7 @@ def test_a_pushed_model_loads_anywhere(hub, tmp_path):
             tmp_path / name, build, projection_dim=projection_dim, hub_model_id=name
         )
         trainer.train()
-        trainer.push_to_hub()
+        trainer.push_to_hub(pictures=True)
         pushed = repository(hub, name)
         assert pushed.commits == ["End of training"]
         expected = {

@@ -27,9 +27,10 @@ def command(output_dir, *more):
 
 
 def test_the_command_line_goes_from_the_hub_to_the_hub(published, tmp_path, capsys):
-    main(command(tmp_path / "run"))
+    main(command(tmp_path / "run", "--card_pictures", "true"))
     pushed = repository(published, "ann/animals-vit")
     assert pushed.commits[-1] == "End of training"
+    assert "embeddings.png" in pushed.files
     card = ModelCard(pushed.files["README.md"].decode())
     data = card.data
     assert data.library_name == "transformers"
@@ -60,8 +61,9 @@ def test_a_gated_repository_says_how_to_get_in(published, tmp_path, what, capsys
     assert "model.safetensors" in repository(published, "ann/animals-vit").files
 
 
-def test_the_command_line_reports_a_failed_upload(published, tmp_path):
-    published.fail("POST", "/commit/", 403)
+@pytest.mark.parametrize("status", [403, 0])  # 0 is a dropped connection
+def test_the_command_line_reports_a_failed_upload(published, tmp_path, status):
+    published.fail("POST", "/commit/", status)
     with pytest.raises(SystemExit, match="saved in output_dir, but was not uploaded"):
         main(command(tmp_path / "run"))
     assert load_file(tmp_path / "run" / "model.safetensors")

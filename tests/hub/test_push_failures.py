@@ -75,7 +75,7 @@ def test_uploads_that_fail_in_the_background_are_logged(hub, tmp_path, caplog, p
     hub.fail("POST", path, status)
     trainer.train()
     assert trainer.state.global_step == 4
-    told = [record for record in caplog.records if record.name == "clce_hf.trainer"]
+    told = [record for record in caplog.records if record.name == "clce_hf.hub.publishing"]
     assert told and all(record.levelno == logging.ERROR for record in told)
     assert "nothing is lost" in caplog.text and TOKEN not in caplog.text
     assert load_file(tmp_path / "checkpoint-4" / "model.safetensors")

@@ -7,8 +7,7 @@ from support import gather_cases
 from support.launching import launch_with_torch
 
 from clce_hf import label_aware_contrastive_loss
-from clce_hf.loss.distributed import global_contrastive_loss
-from clce_hf.loss.gather import gather_rows
+from clce_hf.loss.distributed import contrastive_term, gather_rows
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +29,7 @@ def test_one_process_has_all_there_is():
     (stacked,), first = gather_rows(embeddings)
     assert stacked is embeddings and first == 0
     hyperparameters = {"temperature": 0.3, "beta": 0.5, "variant": "out"}
-    loss, num_positives = global_contrastive_loss(embeddings, labels, **hyperparameters)
-    assert loss == label_aware_contrastive_loss(embeddings, labels, **hyperparameters)
-    assert num_positives.tolist() == [1, 1, 1, 1, 0, 0]
+    for gather in (False, True):
+        loss, num_positives = contrastive_term(embeddings, labels, **hyperparameters, gather=gather)
+        assert loss == label_aware_contrastive_loss(embeddings, labels, **hyperparameters)
+        assert num_positives.tolist() == [1, 1, 1, 1, 0, 0]

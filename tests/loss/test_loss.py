@@ -10,7 +10,8 @@ from support.reference import contrastive_reference, cross_entropy_reference
 from torch.autograd import gradcheck, gradgradcheck
 
 from clce_hf import CLCELoss, clce_loss, label_aware_contrastive_loss
-from clce_hf.loss import contrastive
+from clce_hf.loss.contrastive import Blocking, contrastive_sum
+from clce_hf.loss.unit_length import to_unit_length
 
 VARIANTS = ["in", "out"]
 
@@ -46,19 +47,34 @@ def test_value_and_gradient_equal_the_double_loop(labels, dim, temperature, beta
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
-def test_the_blocks_do_not_show(monkeypatch, variant, beta):
+def test_the_blocks_do_not_show(variant, beta):
     embeddings, labels = random_batch(n=23)
     results = []
-    for rows, kept in itertools.product((1, 4, 64), (0, 23**2)):
-        monkeypatch.setattr(contrastive, "_block_rows", lambda num_keys, dim, rows=rows: rows)
-        monkeypatch.setattr(contrastive, "_KEPT_SLOPES", kept)
+    for rows, keeps_slopes in itertools.product((1, 4, 23), (False, True)):
         leaf = embeddings.clone().requires_grad_()
-        loss = label_aware_contrastive_loss(leaf, labels, beta=beta, variant=variant)
+        blocking = Blocking(rows, keeps_slopes)
+        keys, anchors = to_unit_length(leaf), range(len(labels))
+        loss = contrastive_sum(keys, labels, anchors, 0.5, beta, variant, blocking)
         loss.backward()
         results.append((loss.detach(), leaf.grad))
     for loss, grad in results[1:]:
         torch.testing.assert_close(loss, results[0][0])
         torch.testing.assert_close(grad, results[0][1])
+
+
+@pytest.mark.parametrize(
+    ("num_anchors", "num_keys", "dim", "expected"),
+    [
+        (23, 23, 5, Blocking(23, True)),
+        (4096, 4096, 768, Blocking(512, True)),
+        (4097, 4097, 768, Blocking(511, False)),
+        (32, 65536, 768, Blocking(32, False)),
+        (65536, 65536, 768, Blocking(192, False)),
+        (0, 8, 4, Blocking(1, False)),
+    ],
+)
+def test_blocks_fill_the_cache_and_few_slopes_are_kept(num_anchors, num_keys, dim, expected):
+    assert Blocking.of(num_anchors, num_keys, dim) == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -280,9 +296,9 @@ def test_a_hyperparameter_out_of_range_is_named(name, value):
         (torch.zeros(4), torch.zeros(4, dtype=torch.long), "embeddings must be"),
         (torch.zeros(4, 0), torch.zeros(4, dtype=torch.long), "embeddings must be"),
         (torch.zeros(4, 2, dtype=torch.long), torch.zeros(4, dtype=torch.long), "embeddings must"),
-        (torch.zeros(4, 2), torch.zeros(4), "labels must be integer"),
-        (torch.zeros(4, 2), torch.zeros(4, 3, dtype=torch.long), "labels must be integer"),
-        (torch.zeros(4, 2), torch.zeros(5, dtype=torch.long), "4 embeddings and 5 labels"),
+        (torch.zeros(4, 2), torch.zeros(4), "labels must be one integer"),
+        (torch.zeros(4, 2), torch.zeros(4, 3, dtype=torch.long), "labels must be one integer"),
+        (torch.zeros(4, 2), torch.zeros(5, dtype=torch.long), r"shape \(5,\) for 4 images"),
     ],
 )
 def test_a_tensor_of_the_wrong_kind_is_named(embeddings, labels, message):

@@ -13,8 +13,9 @@ from torch.autograd import gradcheck
 from torchvision.transforms import v2
 
 from clce_hf import CLCELoss, clce_loss, label_aware_contrastive_loss
-from clce_hf.loss import contrastive
+from clce_hf.loss.contrastive import Blocking, contrastive_sum
 from clce_hf.loss.pairs import count_anchors, count_positives
+from clce_hf.loss.unit_length import to_unit_length
 
 VARIANTS = ["in", "out"]
 CLASSES = 4
@@ -110,15 +111,18 @@ def test_one_hot_labels_are_class_ids_in_blocks_too(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_blocks_do_not_show(monkeypatch, variant):
+def test_the_blocks_do_not_show(variant):
     embeddings, labels = random_batch(n=23)
     results = []
-    for rows, kept in itertools.product((1, 4, 64), (0, 23**2)):
-        monkeypatch.setattr(contrastive, "_block_rows", lambda num_keys, dim, rows=rows: rows)
-        monkeypatch.setattr(contrastive, "_KEPT_SLOPES", kept)
-        results.append(value_and_gradient(embeddings, labels, variant=variant))
-    for found in results[1:]:
-        torch.testing.assert_close(found, results[0])
+    for rows, keeps_slopes in itertools.product((1, 4, 23), (False, True)):
+        leaf = embeddings.clone().requires_grad_()
+        blocking = Blocking(rows, keeps_slopes)
+        keys, anchors = to_unit_length(leaf), range(len(labels))
+        loss = contrastive_sum(keys, labels, anchors, 0.5, 1.0, variant, blocking)
+        loss.backward()
+        results.append((loss.detach(), leaf.grad))
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -152,6 +156,22 @@ def test_the_cross_entropy_takes_the_soft_labels():
         torch.testing.assert_close(loss, (1 - weight) * cross_entropy + weight * term)
     plain = clce_loss(logits, embeddings, labels)
     assert torch.equal(CLCELoss()(logits, embeddings, labels), plain)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("factor", [0.992, 1.008])
+def test_labels_are_scaled_to_sum_to_1(variant, factor):
+    embeddings, labels = random_batch()
+    logits = random_batch(12, CLASSES, seed=1)[0]
+    torch.testing.assert_close(
+        value_and_gradient(embeddings, factor * labels, variant=variant),
+        value_and_gradient(embeddings, labels, variant=variant),
+    )
+    for weight in (0.0, 0.5):
+        torch.testing.assert_close(
+            clce_loss(logits, embeddings, factor * labels, contrastive_weight=weight),
+            clce_loss(logits, embeddings, labels, contrastive_weight=weight),
+        )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -259,11 +279,11 @@ def test_autocast_does_not_reach_the_labels():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([[1.0, 1.0], [0.0, 1.0]], r"sums from 1 to 2: .*multi-label"),
-        ([[0.0, 0.0], [0.0, 1.0]], r"sums from 0 to 1"),
-        ([[1.5, -0.5], [0.0, 1.0]], r"numbers from -0.5 on"),
+        ([[1.0, 1.0], [0.0, 1.0]], r"sums lie between 1 and 2: .*multi-label"),
+        ([[0.0, 0.0], [0.0, 1.0]], r"sums lie between 0 and 1"),
+        ([[1.5, -0.5], [0.0, 1.0]], r"smallest number is -0.5"),
         ([[math.nan, 1.0], [0.0, 1.0]], "or its class probabilities"),
-        ([[0.49, 0.49], [0.0, 1.0]], "sums from 0.98 to 1"),
+        ([[0.49, 0.49], [0.0, 1.0]], "sums lie between 0.98 and 1"),
     ],
 )
 def test_labels_that_are_no_probabilities(labels, message):
@@ -276,7 +296,7 @@ def test_labels_that_are_no_probabilities(labels, message):
     [
         ((4, 3), "logits must have shape"),
         ((3, 2), "logits must have shape"),
-        ((4,), "labels must be integer class ids.*or class probabilities"),
+        ((4,), "labels must be one integer class id.*or its class probabilities"),
         ((4, 2, 1), "logits must have shape"),
     ],
 )

@@ -112,14 +112,14 @@ def test_two_heads_train_once_one_is_named(tmp_path, tiny):
     torch.manual_seed(0)
     model = tiny.build()
     with pytest.raises(
-        ValueError, match=rf"not the model's logits.*{tiny.layer}.*embedding_module"
+        ValueError, match=rf"not the model's logits.*{tiny.layer}.*classification_layer"
     ):
         one_step(tiny, tmp_path, model)
     torch.manual_seed(0)
     model = tiny.build()
     first = next(model.parameters())
     before = first.detach().clone()
-    one_step(tiny, tmp_path, model, embedding_module=tiny.layer)
+    one_step(tiny, tmp_path, model, classification_layer=tiny.layer)
     assert not torch.equal(first, before)
 
 

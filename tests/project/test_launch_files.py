@@ -13,7 +13,7 @@ from accelerate.commands.launch import launch_command_parser
 from support.launching import CONFIGS, environment, launch
 from transformers import pipeline
 
-from clce_hf.data.digits import load_digits_splits
+from clce_hf.data.load import load_benchmark
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
 QUICK = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true"]
@@ -43,7 +43,7 @@ def test_the_command_line_trains_in_two_processes(tmp_path):
     assert pipeline("image-classification", model=str(tmp_path), device="cpu")
     # Both processes take 64 images a step.
     results = json.loads((tmp_path / "all_results.json").read_text())
-    steps_in_epoch = math.ceil(len(load_digits_splits()[0]) / 128)
+    steps_in_epoch = math.ceil(len(load_benchmark("digits")["train"]) / 128)
     assert results["epoch"] == pytest.approx(2 / steps_in_epoch)
 
 

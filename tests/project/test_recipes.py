@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from clce_hf.cli.main import main, parse
-from clce_hf.models.pretrained import ModelArguments, load_model
+from clce_hf.errors import ArgumentError
+from clce_hf.models.pretrained import load_model
 
 FOLDER = ROOT / "examples" / "recipes"
 EPOCHS = {"few_shot": 100, "full": 50}
@@ -30,8 +31,8 @@ TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads
 
 def drop_probabilities(model):
     """Of each residual branch that has one."""
-    found = [module for module in model.modules() if type(module).__name__.endswith("DropPath")]
-    return [module.drop_prob for module in found]
+    drops = [module for module in model.modules() if type(module).__name__.endswith("DropPath")]
+    return [module.drop_prob for module in drops]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
@@ -39,7 +40,7 @@ def test_a_recipe_says_what_the_authors_do(recipe):
     model, data, args = parse([str(recipe), "--benchmark", "cifar-fs", "--use_cpu", "true"])
     assert model.drop_path_rate == 0.15
     assert data.rand_augment
-    assert (data.dataset_name, data.image_column_name) == ("uoft-cs/cifar100", "img")
+    assert (data.source.name, data.source.image_column) == ("uoft-cs/cifar100", "img")
     assert args.per_device_train_batch_size * 8 == 1024
     assert (args.learning_rate, args.layer_decay, args.weight_decay) == (7e-4, 0.65, 0.05)
     assert (args.contrastive_weight, args.temperature) == (0.9, 0.5)
@@ -74,7 +75,7 @@ def test_a_recipe_trains(recipe, folder, tmp_path, monkeypatch):
     augmented = []
     forward = RandAugment.forward
     monkeypatch.setattr(
-        RandAugment, "forward", lambda *given: augmented.append(1) or forward(*given)
+        RandAugment, "forward", lambda *inputs: augmented.append(1) or forward(*inputs)
     )
     save_timm("timm-beit3", tmp_path / "beit3")
     main(
@@ -131,22 +132,21 @@ HAVE = {
 def test_the_drop_path_of_models_that_have_one(name, tmp_path):
     folder = saved(tmp_path, HAVE[name]())
     for rate in (0.0, 0.3):
-        arguments = ModelArguments(
-            folder, drop_path_rate=rate, ignore_mismatched_sizes=name != "beit"
+        model, _ = load_model(
+            folder, list("abcd"), drop_path_rate=rate, ignore_mismatched_sizes=name != "beit"
         )
-        model, _ = load_model(arguments, list("abcd"))
         assert max(drop_probabilities(model), default=0.0) == pytest.approx(rate)
 
 
 def test_what_a_checkpoint_says_holds_where_no_drop_path_is_asked_for(tmp_path):
     folder = saved(tmp_path, beit(num_hidden_layers=3, drop_path_rate=0.2))
-    model, _ = load_model(ModelArguments(folder), list("abcd"))
+    model, _ = load_model(folder, list("abcd"))
     assert max(drop_probabilities(model)) == pytest.approx(0.2)
 
 
 def test_drop_path_does_not_displace_other_arguments_of_timm(tmp_path):
     folder = saved(tmp_path, HAVE["timm"]())
-    model, _ = load_model(ModelArguments(folder, drop_path_rate=0.1), list("abcd"))
+    model, _ = load_model(folder, list("abcd"), drop_path_rate=0.1)
     assert model.config.model_args == {**TINY, "drop_path_rate": 0.1}
 
 
@@ -160,16 +160,17 @@ HAVE_NONE = {
 
 @pytest.mark.parametrize("name", HAVE_NONE)
 def test_models_without_drop_path_refuse_it(name, tmp_path):
-    arguments = ModelArguments(saved(tmp_path, HAVE_NONE[name]()), drop_path_rate=0.1)
-    with pytest.raises(ValueError, match=r"--drop_path_rate: .* has no drop path"):
-        load_model(arguments, list("abcd"))
+    folder = saved(tmp_path, HAVE_NONE[name]())
+    with pytest.raises(ArgumentError, match="has no drop path") as refused:
+        load_model(folder, list("abcd"), drop_path_rate=0.1)
+    assert refused.value.argument == "drop_path_rate"
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--drop_path_rate", "1"], r"drop_path_rate must lie in [0, 1)"),
-        (["--drop_path_rate", "0.1"], "the small ViT has no drop path"),
+        (["--drop_path_rate", "0.1"], "--drop_path_rate: the small ViT has no drop path"),
         (["--rand_augment", "true"], "--rand_augment is for photographs"),
     ],
 )

@@ -12,9 +12,10 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from support.synthetic import NAMES, colour, comparison, image
+from support.synthetic import NAMES, color, comparison, image
 
-from clce_hf.reports.report import Table, write_report
+from clce_hf.evaluation.table import Table
+from clce_hf.reports.report import write_report
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +35,7 @@ def report(tmp_path_factory):
         tmp_path_factory.mktemp("report"),
         title="Losses compared " + "a_name_that_does_not_break" * 4,
         tables=[wide],
-        records=comparison(),
+        runs=comparison(),
         class_names=NAMES,
         image=image,
     )
@@ -72,8 +73,8 @@ def card(page):
     return page.find_element(By.ID, "card")
 
 
-def shown_colour(page):
-    """The colour in the middle of the thumbnail that is shown."""
+def shown_color(page):
+    """The color in the middle of the thumbnail that is shown."""
     shot = card(page).find_element(By.CLASS_NAME, "thumbnail").screenshot_as_png
     pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
     return pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
@@ -140,7 +141,7 @@ def test_a_dot_that_is_pointed_at_shows_its_image_and_its_place_in_both_maps(pag
     to_dot(page, maps[number], shown["maps"][number]["places"][i]).perform()
     assert card(page).is_displayed()
     # All 40 images are on the map, in their order.
-    assert np.abs(shown_colour(page) - colour(i)).max() < 20
+    assert np.abs(shown_color(page) - color(i)).max() < 20
     predicted = shown["maps"][number]["predicted"][i]
     mistake = "" if predicted == shown["names"][i] else f", taken for {predicted}"
     assert card(page).text == shown["names"][i] + mistake
@@ -175,7 +176,7 @@ def test_a_dot_that_is_tapped_shows_its_image(page):
     for kind, points in (("touchStart", [place]), ("touchEnd", [])):
         page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     assert card(page).is_displayed()
-    assert np.abs(shown_colour(page) - colour(i)).max() < 20
+    assert np.abs(shown_color(page) - color(i)).max() < 20
 
 
 def test_the_keyboard_walks_over_the_images(page):
@@ -184,11 +185,11 @@ def test_the_keyboard_walks_over_the_images(page):
         page.switch_to.active_element.send_keys(Keys.TAB)
     assert page.switch_to.active_element.get_attribute("class") == "map"
     assert card(page).is_displayed()
-    assert np.abs(shown_colour(page) - colour(0)).max() < 20
+    assert np.abs(shown_color(page) - color(0)).max() < 20
     is_right = places[0][0] > 50
     page.switch_to.active_element.send_keys(Keys.ARROW_LEFT if is_right else Keys.ARROW_RIGHT)
     i = int(page.switch_to.active_element.get_attribute("data-shown"))
     assert i != 0 and (places[i][0] < places[0][0]) == is_right
-    assert np.abs(shown_colour(page) - colour(i)).max() < 20
+    assert np.abs(shown_color(page) - color(i)).max() < 20
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not card(page).is_displayed()

@@ -9,11 +9,11 @@ import numpy as np
 from datasets import ClassLabel, Features, Image, Sequence, Value
 from PIL import Image as PILImage
 
-from clce_hf.data.presets import BENCHMARKS
+from clce_hf.data.presets import PRESETS
 
 
 def picture(number):
-    """The bytes of an image that tells its class."""
+    """The bytes of an image whose color is the number of its class."""
     file = io.BytesIO()
     PILImage.new("RGB", (2, 2), (number // 256, number % 256, 0)).save(file, "PNG")
     return file.getvalue()
@@ -25,7 +25,7 @@ def number_of(image):
 
 
 def rows(numbers, **columns):
-    """Images of classes by number, in a mixed order, and what else each column holds of them."""
+    """Columns of images, in a mixed order: pictures for None, else a function of the class."""
     mixed = np.random.default_rng(0).permutation(numbers).tolist()
     pictures = {number: {"bytes": picture(number), "path": None} for number in set(numbers)}
     return {
@@ -122,10 +122,14 @@ def files_of(dataset):
     return files
 
 
+GATED = {"ILSVRC/imagenet-1k"}
+
+
 def publish(hub, name):
     """Put a data set of the schema on the Hub, at the preset's commit alone."""
-    preset = BENCHMARKS[name]
-    repository = hub.create(preset.dataset, "dataset")
-    repository.gated = preset.gated
-    repository.branches[preset.revision or "main"] = files_of(preset.dataset)
-    return f"hf_{repository.owner}" if preset.gated else None
+    source = PRESETS[name].source
+    is_gated = source.name in GATED
+    repository = hub.create(source.name, "dataset")
+    repository.gated = is_gated
+    repository.branches[source.revision or "main"] = files_of(source.name)
+    return f"hf_{repository.owner}" if is_gated else None

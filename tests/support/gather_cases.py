@@ -12,8 +12,7 @@ import torch
 import torch.distributed as dist
 
 from clce_hf.loss.clce import label_aware_contrastive_loss
-from clce_hf.loss.distributed import global_contrastive_loss
-from clce_hf.loss.gather import gather_rows
+from clce_hf.loss.distributed import contrastive_term, gather_rows
 
 # Labels of each of three processes.
 SHARES = {
@@ -60,8 +59,8 @@ def error(shares, hyperparameters, seed, is_soft):
 
     own = weight.clone().requires_grad_()
     mine = images.split(sizes)[rank] @ own
-    part, num_positives = global_contrastive_loss(
-        mine, labels.split(sizes)[rank], **hyperparameters
+    part, num_positives = contrastive_term(
+        mine, labels.split(sizes)[rank], **hyperparameters, gather=True
     )
     part.backward()
     assert len(num_positives) == sizes[rank]

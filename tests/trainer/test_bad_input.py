@@ -3,6 +3,7 @@
 import math
 
 import datasets
+import optuna
 import pytest
 import torch
 from support.tiny import Images, config, vit
@@ -19,7 +20,7 @@ class Stream(IterableDataset):
         yield from (Images()[i] for i in range(16))
 
 
-def labelled(values):
+def labeled(values):
     return [{"pixel_values": torch.zeros(3, 16, 16), "labels": value} for value in values]
 
 
@@ -58,7 +59,7 @@ def test_a_field_out_of_range(tmp_path, fields, message):
     ("dataset", "message"),
     [
         (Stream(), "samples_per_class needs a data set with a length.*leave samples_per_class out"),
-        (labelled([0, 1]), "samples_per_class found no labels.*label_names.*`targets` attribute"),
+        (labeled([0, 1]), "samples_per_class found no labels.*label_names.*`targets` attribute"),
     ],
 )
 def test_grouping_needs_readable_labels(tmp_path, dataset, message):
@@ -91,7 +92,7 @@ def test_one_class_has_nothing_to_contrast(tmp_path, fields):
     ],
 )
 def test_labels_that_are_no_classes(tmp_path, labels, message):
-    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=labelled(labels))
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=labeled(labels))
     with pytest.raises(ValueError, match=message):
         trainer.train()
 
@@ -111,7 +112,7 @@ def test_a_group_that_fills_the_batch(tmp_path):
 
 
 def test_labels_with_a_trailing_axis_are_classes(tmp_path):
-    CLCETrainer(vit(), config(tmp_path), train_dataset=labelled([[0], [1]] * 8)).train()
+    CLCETrainer(vit(), config(tmp_path), train_dataset=labeled([[0], [1]] * 8)).train()
 
 
 def test_a_batch_without_labels(tmp_path):
@@ -135,14 +136,16 @@ def test_a_model_with_one_label(tmp_path):
 def test_a_model_without_a_classification_layer(tmp_path):
     model = vit(num_labels=4)
     model.classifier = nn.Identity()
-    with pytest.raises(ValueError, match=r"No classification layer.*\(4\).*embedding_module"):
+    with pytest.raises(ValueError, match=r"No classification layer.*\(4\).*classification_layer"):
         CLCETrainer(model, config(tmp_path))
     CLCETrainer(model, config(tmp_path, contrastive_weight=0.0))
 
 
-def test_an_embedding_module_that_is_none(tmp_path):
-    with pytest.raises(ValueError, match=r"embedding_module='head' is no module.*classifier"):
-        CLCETrainer(vit(), config(tmp_path, embedding_module="head"))
+def test_a_classification_layer_that_is_none(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"classification_layer='head' is not a module.*classifier"
+    ):
+        CLCETrainer(vit(), config(tmp_path, classification_layer="head"))
 
 
 def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
@@ -150,9 +153,11 @@ def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
     # Registered last and of the right size, but not what the logits come from.
     model.spare = nn.Linear(32, 4)
     trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images())
-    with pytest.raises(ValueError, match=r"'spare' did not run.*classifier, spare.*embedding_modu"):
+    with pytest.raises(
+        ValueError, match=r"'spare' did not run.*classifier, spare.*classification_layer"
+    ):
         trainer.train()
-    args = config(tmp_path, embedding_module="classifier")
+    args = config(tmp_path, classification_layer="classifier")
     CLCETrainer(model, args, train_dataset=Images()).train()
 
 
@@ -177,16 +182,20 @@ class TwoHeads(ViTForImageClassification):
 def test_two_heads_ask_for_one_to_be_named(tmp_path):
     model = TwoHeads(vit().config)
     trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images())
-    with pytest.raises(ValueError, match=r"not the model's logits.*classifier, second.*embedding_"):
+    with pytest.raises(
+        ValueError, match=r"not the model's logits.*classifier, second.*classification_layer"
+    ):
         trainer.train()
-    named = config(tmp_path, embedding_module="second")
+    named = config(tmp_path, classification_layer="second")
     CLCETrainer(model, named, train_dataset=Images()).train()
 
 
-def test_an_embedding_module_whose_input_is_no_vector(tmp_path):
-    args = config(tmp_path, embedding_module="vit.layernorm")
+def test_a_classification_layer_whose_input_is_no_vector(tmp_path):
+    args = config(tmp_path, classification_layer="vit.layernorm")
     trainer = CLCETrainer(vit(), args, train_dataset=Images())
-    with pytest.raises(ValueError, match=r"'vit.layernorm' is not one vector an image.*classifier"):
+    with pytest.raises(
+        ValueError, match=r"'vit.layernorm' is not one vector per image.*classifier"
+    ):
         trainer.train()
 
 
@@ -206,6 +215,19 @@ def test_a_frozen_backbone(tmp_path):
         trainer.train()
     for fields in ({"projection_dim": 8}, {"contrastive_weight": 0.0}):
         CLCETrainer(frozen(), config(tmp_path, **fields), train_dataset=Images()).train()
+
+
+@pytest.mark.parametrize("fields", [{}, {"cached_mini_batch_size": 3}], ids=str)
+def test_a_backbone_that_is_frozen_in_training(tmp_path, fields):
+    class Freeze(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            model.vit.requires_grad_(False)
+
+    args = config(tmp_path, **fields)
+    trainer = CLCETrainer(vit(), args, train_dataset=Images(), callbacks=[Freeze()])
+    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
+        trainer.train()
+    assert trainer.state.global_step == 1
 
 
 def test_data_parallel_is_refused(tmp_path):
@@ -242,11 +264,39 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_term(tmp_path, poison,
 
 def test_plain_arguments_are_accepted_and_their_batch_size_is_checked_later(tmp_path):
     args = config(tmp_path, samples_per_class=4)
-    args.per_device_train_batch_size = 6
     trainer = CLCETrainer(vit(), args, train_dataset=Images())
+    args.per_device_train_batch_size = 6
     with pytest.raises(ValueError, match=r"samples_per_class=4 must divide.* 6"):
         trainer.train()
+    with pytest.raises(ValueError, match=r"samples_per_class=4 must divide.* 6"):
+        CLCETrainer(vit(), args, train_dataset=Images())
     assert isinstance(CLCETrainer(vit(), config(tmp_path, TrainingArguments)).args.beta, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0), ("contrastive_weight", 2), ("projection_dim", 0), ("variant", "mean")],
+)
+def test_a_value_set_after_construction_is_checked_where_a_run_begins(tmp_path, name, value):
+    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=Images())
+    setattr(trainer.args, name, value)
+    with pytest.raises(ValueError, match=rf"{name} must.*got '?{value}"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_trial_of_a_search_with_a_value_out_of_range_is_refused(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    trainer = CLCETrainer(
+        args=config(tmp_path, max_steps=1), model_init=lambda: vit(), train_dataset=Images()
+    )
+    with pytest.raises(ValueError, match=r"temperature must be positive and finite, got -1"):
+        trainer.hyperparameter_search(
+            hp_space=lambda trial: {"temperature": trial.suggest_float("t", -1.0, -1.0)},
+            compute_objective=lambda metrics: 0.0,
+            n_trials=1,
+            backend="optuna",
+        )
 
 
 def test_config_survives_a_round_trip_as_json(tmp_path):

@@ -101,11 +101,24 @@ def counting_nothing():
     return model
 
 
-@pytest.mark.parametrize("build", [vit, beit, counting_nothing])
+class Targets(Images):
+    """The same with its labels under another name."""
+
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return {"pixel_values": row["pixel_values"], "target": row["labels"]}
+
+
+@pytest.mark.parametrize(
+    ("build", "label_name"),
+    [(vit, "labels"), (beit, "labels"), (counting_nothing, "labels"), (vit, "target")],
+)
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (2, 4), (3, 3)])
-def test_accumulated_gradients_are_those_of_the_written_out_loss(tmp_path, build, sizes):
+def test_accumulated_gradients_are_those_of_the_written_out_loss(
+    tmp_path, build, label_name, sizes
+):
     size, steps = sizes
-    dataset, weight = Images(8), 0.6
+    dataset, weight = (Images if label_name == "labels" else Targets)(8), 0.6
     args = config(
         tmp_path,
         max_steps=1,
@@ -113,6 +126,7 @@ def test_accumulated_gradients_are_those_of_the_written_out_loss(tmp_path, build
         per_device_train_batch_size=size,
         gradient_accumulation_steps=steps,
         train_sampling_strategy="sequential",
+        label_names=[label_name],
     )
     ours = first_gradients(CLCETrainer, build(), args, dataset)
 
@@ -157,26 +171,31 @@ def test_beit_takes_stock_steps_too_large_and_ours_right(tmp_path):
 # ---- the loss ----
 
 
-def test_compute_loss_by_hand_is_clce(tmp_path):
+@pytest.mark.parametrize(("variant", "other"), [("in", "out"), ("out", "in")])
+def test_compute_loss_by_hand_is_clce(tmp_path, variant, other):
     model = vit()
     trainer = CLCETrainer(
-        model, config(tmp_path, temperature=0.2, beta=0.5, variant="out", contrastive_weight=0.3)
+        model, config(tmp_path, temperature=0.2, beta=0.5, variant=variant, contrastive_weight=0.3)
     )
-    dataset = Images(8)
+    dataset = Images(12)  # with two positives for each image: of one, both variants are the same
     batch = {"pixel_values": dataset.pixel_values, "labels": torch.tensor(dataset.targets)}
     model.train()
     loss, outputs = trainer.compute_loss(model, dict(batch), return_outputs=True)
     pooled = model.vit(batch["pixel_values"]).last_hidden_state[:, 0]
-    expected = clce_loss(
-        outputs.logits,
-        pooled,
-        batch["labels"],
-        contrastive_weight=0.3,
-        temperature=0.2,
-        beta=0.5,
-        variant="out",
+    expected, of_other = (
+        clce_loss(
+            outputs.logits,
+            pooled,
+            batch["labels"],
+            contrastive_weight=0.3,
+            temperature=0.2,
+            beta=0.5,
+            variant=kind,
+        )
+        for kind in (variant, other)
     )
     torch.testing.assert_close(loss, expected)
+    assert (expected - of_other).abs() > 1e-3
     assert outputs.hidden_states is None
     assert set(batch) == {"pixel_values", "labels"}
 
@@ -296,6 +315,23 @@ def test_evaluation_contrasts_each_batch(tmp_path):
     assert metrics["test_contrastive_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_evaluation_weighs_batches_by_their_anchors(tmp_path):
+    model, images = vit(), Images(15)
+    batches = [[0, 0, 1, 1], [0, 0, 1, 2], [0, 1, 2, 3], [3, 3, 3]]
+    images.targets = [label for batch in batches for label in batch]
+    args = config(tmp_path, per_device_eval_batch_size=4)
+    metrics = CLCETrainer(model, args, eval_dataset=images).evaluate()
+    with torch.no_grad():
+        pooled = model.eval().vit(images.pixel_values).last_hidden_state[:, 0]
+    losses, anchors = [], []
+    for embeddings, labels in zip(pooled.split(4), batches, strict=True):
+        losses.append(label_aware_contrastive_loss(embeddings, torch.tensor(labels)).item())
+        anchors.append(sum(labels.count(label) > 1 for label in labels))
+    assert anchors == [4, 2, 0, 3]
+    expected = np.average(losses, weights=anchors)
+    assert metrics["eval_contrastive_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 class TupleViT(ViTForImageClassification):
     """Returns a tuple, its loss first where it is given labels, as older models do."""
 
@@ -336,8 +372,8 @@ def test_predictions_are_the_plain_logits(tmp_path, projection_dim, returns_tupl
 
 def test_prediction_without_labels(tmp_path):
     images = Images(6)
-    unlabelled = [{"pixel_values": image} for image in images.pixel_values]
-    output = CLCETrainer(vit(), config(tmp_path)).predict(unlabelled)
+    unlabeled = [{"pixel_values": image} for image in images.pixel_values]
+    output = CLCETrainer(vit(), config(tmp_path)).predict(unlabeled)
     assert output.predictions.shape == (6, 4)
     assert output.label_ids is None
     assert "test_loss" not in output.metrics

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from clce_hf import CLCEConfig, CLCETrainer
-from clce_hf import trainer as trainer_module
+from clce_hf.training import forward
 from clce_hf.training.checks import check_forwards_in_mini_batches
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
@@ -85,7 +85,7 @@ def test_dropout_and_drop_path_are_replayed(model, checkpointing, tmp_path, monk
         return {**recorder.steps[0], **trainer.model.state_dict(), "next": torch.rand(4)}
 
     cached = weights()
-    monkeypatch.setattr(trainer_module, "forward_in_mini_batches", with_one_graph)
+    monkeypatch.setattr(forward, "forward_in_mini_batches", with_one_graph)
     torch.testing.assert_close(cached, weights(), rtol=1e-5, atol=1e-6)
 
 
@@ -102,14 +102,14 @@ def test_autocast_of_the_caller_holds_in_both_passes():
     model, inputs = Scaled(), {"x": torch.randn(6, 4), "flag": True}
     dtypes = []
 
-    def forward(mini_batch):
+    def run(mini_batch):
         outputs = model(**mini_batch)
         dtypes.append((outputs.dtype, torch.is_grad_enabled()))
         return (outputs,)
 
     with torch.autocast("cpu", torch.bfloat16):
-        (outputs,) = forward_in_mini_batches(forward, split_inputs(inputs, 6, 4))
-        outputs.float().square().sum().backward()
+        (outputs,) = forward_in_mini_batches(run, split_inputs(inputs, 6, 4))
+    outputs.float().square().sum().backward()  # outside of it, as Trainer does
     assert dtypes == [(torch.bfloat16, False)] * 2 + [(torch.bfloat16, True)] * 2
     assert model.inner.weight.grad.abs().sum() > 0
 
@@ -157,13 +157,16 @@ def test_batch_normalization_is_refused(model_config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("is_deepspeed", "is_ragged_fsdp", "fix"),
-    [(True, False, "DistributedDataParallel or FSDP"), (False, True, "even_batches")],
+    ("engine", "fix"),
+    [("is_deepspeed_enabled", "DistributedDataParallel or FSDP"), ("is_fsdp_enabled", "even_b")],
 )
-def test_engines_that_would_miscount_mini_batches_are_refused(is_deepspeed, is_ragged_fsdp, fix):
-    check_forwards_in_mini_batches(vit(), False, False)
+def test_engines_that_would_miscount_mini_batches_are_refused(engine, fix, tmp_path):
+    args = config(tmp_path, accelerator_config={"even_batches": False})
+    trainer = CLCETrainer(vit(), args)
+    check_forwards_in_mini_batches(vit(), trainer)
+    setattr(trainer, engine, True)
     with pytest.raises(ValueError, match=f"(?s)cached_mini_batch_size.*{fix}"):
-        check_forwards_in_mini_batches(vit(), is_deepspeed, is_ragged_fsdp)
+        check_forwards_in_mini_batches(vit(), trainer)
 
 
 @pytest.mark.parametrize("size", [0, -1])
@@ -174,10 +177,12 @@ def test_a_mini_batch_holds_an_image(size, tmp_path):
 
 def test_what_is_no_batch_goes_to_every_mini_batch():
     inputs = {"pixel_values": torch.zeros(5, 2), "scale": torch.tensor(2.0), "flag": True}
+    inputs["mean"] = torch.zeros(4)  # of another length than the batch
     first, last = split_inputs(inputs, 5, 3)
     assert (first["pixel_values"].shape, last["pixel_values"].shape) == ((3, 2), (2, 2))
     assert first["flag"] is last["flag"] is True
     assert first["scale"] is last["scale"]
+    assert first["mean"] is last["mean"] is inputs["mean"]
 
 
 def test_a_loss_function_of_the_user_sees_the_logits(tmp_path):

@@ -1,0 +1,86 @@
+"""The methods that are compared: those with a name, those of a file, and grids of values."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from clce_hf.config import CLCEConfig
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train, by the fields of `CLCEConfig` in which it differs from the others."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+METHODS = {
+    "ce": Method("CE", {"contrastive_weight": 0.0}),
+    "supcon": Method("CE + SupCon", {"variant": "out", "beta": 0.0, "temperature": 0.1}),
+    "clce": Method("CLCE", {}),
+    "clce-out": Method("CLCE, out", {"variant": "out"}),
+    "clce-uniform": Method("CLCE without hard negatives", {"beta": 0.0}),
+}
+"""Methods by their names on the command line. SupCon is Khosla et al.'s, arXiv 2004.11362."""
+
+
+def vary(methods: Sequence[Method], **values: Sequence[float]) -> list[Method]:
+    """Replace each method that has a contrastive term by one for each combination of values.
+
+    Args:
+        methods: to vary; cross-entropy alone stays as it is.
+        values: fields of `CLCEConfig`, each with its values; a field without values stays as it is.
+    """
+    axes = {name: field_values for name, field_values in values.items() if field_values}
+    varied = []
+    for method in methods:
+        if method.settings.get("contrastive_weight") == 0.0 or not axes:
+            varied.append(method)
+            continue
+        for combination in product(*axes.values()):
+            settings = dict(zip(axes, combination, strict=True))
+            suffix = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+            varied.append(Method(f"{method.name}, {suffix}", {**method.settings, **settings}))
+    return varied
+
+
+def read_methods(file: Path) -> list[Method]:
+    """Read methods from a YAML or JSON file: names, each with fields of `CLCEConfig`.
+
+    Raises:
+        ValueError: if the file cannot be read, holds something else, or a field or value does not
+            exist.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"the file cannot be read: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise ValueError("the file must map the name of each method to its fields.")
+    known = {field.name for field in dataclasses.fields(CLCEConfig)}
+    methods = []
+    for name, fields in content.items():
+        if unknown := fields.keys() - known:
+            raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}.")
+        try:
+            settings = {field: _typed(field, value) for field, value in fields.items()}
+        except argparse.ArgumentError as error:
+            raise ValueError(f"{name}: {error}") from error
+        methods.append(Method(str(name), settings))
+    return methods
+
+
+def _typed(field: str, value: Any) -> Any:
+    """A value of a file in the type of its field: YAML takes 1e-5 for a word."""
+    if not isinstance(value, str):
+        return value
+    parser = HfArgumentParser(CLCEConfig, exit_on_error=False)
+    return getattr(parser.parse_args([f"--{field}={value}"]), field)

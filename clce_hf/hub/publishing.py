@@ -1,0 +1,167 @@
+"""`PublishingTrainer`: Transformers' Trainer with a model card of its own and pushes that can fail.
+
+Whatever fails on the way to the Hub, what was trained is saved first, and the error says so.
+"""
+
+import inspect
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import CommitInfo
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
+
+from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
+from clce_hf.hub.settings import training_settings
+from clce_hf.hub.unsaved_token import UnsavedToken
+from clce_hf.models.class_names import class_names
+
+logger = logging.getLogger(__name__)
+
+
+class PublishingTrainer(Trainer):
+    """`transformers.Trainer` that pushes a complete model card and loses nothing when a push fails.
+
+    The constructor is that of `Trainer`.
+    """
+
+    pushed_files: tuple[str, ...] = ()
+    """Files of a checkpoint, beside those that Trainer knows, to be pushed with the model."""
+
+    def __init__(
+        self, model: Any = None, args: TrainingArguments | None = None, *others: Any, **named: Any
+    ) -> None:
+        self._evaluated_on: dict[str, Any] = {}
+        if args is not None and args.hub_token is not None:
+            args.hub_token = UnsavedToken(args.hub_token)
+        super().__init__(model, args, *others, **named)
+
+    # ---- what a subclass tells of its method ----
+
+    def card_method(self) -> CardMethod:
+        """Return how the model card names the method."""
+        return CardMethod("cross-entropy.", citation="")
+
+    def card_settings(self) -> dict[str, str]:
+        """Return the settings that the model card lists, by name."""
+        return training_settings(self.args, self._train_batch_size)
+
+    def draw_pictures(self, folder: Path) -> dict[str, Path]:
+        """Draw the pictures of the model card into `folder`; return the files by caption."""
+        return {}
+
+    # ---- the card ----
+
+    def create_model_card(self, *args: Any, pictures: bool = False, **named: Any) -> None:
+        """Write the model card, `README.md` in `output_dir`.
+
+        It holds the metrics, the settings of the training, how to load the model and what to cite.
+
+        Args:
+            args: those of `Trainer.create_model_card`.
+            pictures: whether to draw the training curve and a map of the embeddings of the last
+                evaluation, too, which takes seconds and the `reports` extra.
+            named: those of `Trainer.create_model_card`.
+
+        Raises:
+            ModuleNotFoundError: for pictures without the `reports` extra.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(cast(str, self.args.output_dir))
+        # First, so that a card that is there survives an extra that is not.
+        drawn = self.draw_pictures(folder) if pictures else {}
+        super().create_model_card(*args, **named)
+        keeps_best = self.args.load_best_model_at_end and self.state.best_global_step
+        facts = CardFacts(
+            name=self.hub_model_id or folder.absolute().name,
+            class_names=class_names(cast(Any, self.model).config),
+            trained_on=self.train_dataset,
+            evaluated_on=self._held_out(),
+            method=self.card_method(),
+            settings=self.card_settings(),
+            log_history=self.state.log_history,
+            best_step=self.state.best_global_step if keeps_best else None,
+            pictures=drawn,
+            loads_with=loads_with(cast(nn.Module, self.model)),
+            arguments=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
+        )
+        rewrite_model_card(folder / "README.md", facts)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as Trainer does, and remember the data set for the card."""
+        self._evaluated_on[metric_key_prefix] = getattr(dataloader, "dataset", None)
+        return super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
+
+    def _held_out(self) -> dict[str, Any]:
+        """Return data sets by the prefix of their metrics, those that were evaluated on last."""
+        held_out: Any = self.eval_dataset
+        parts = held_out.items() if isinstance(held_out, dict) else ()
+        named = {f"eval_{name}": part for name, part in parts} or {"eval": held_out}
+        return {**named, **self._evaluated_on}
+
+    # ---- pushes ----
+
+    def push_to_hub(self, *args: Any, **named: Any) -> CommitInfo:
+        """Save the model, write its card and upload both.
+
+        Args:
+            args: those of `Trainer.push_to_hub`.
+            named: those of `Trainer.push_to_hub` and of `create_model_card`.
+
+        Raises:
+            HfHubHTTPError: if the Hub refuses. What was trained is saved all the same.
+        """
+        # Trainer saves only once the repository is made, which may fail, too.
+        self.save_model(_internal_call=True)
+        try:
+            return super().push_to_hub(*args, **named)
+        except Exception:
+            self._explain_failed_push("The model")
+            raise
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.hub_always_push:
+            # The files that an earlier upload still reads are about to be overwritten.
+            self._finish_current_push()
+        self._report_failed_pushes()
+        for name in self.pushed_files if self.is_world_process_zero() else ():
+            file = Path(checkpoint_folder, name)
+            if file.is_file():
+                shutil.copy(file, cast(str, self.args.output_dir))
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        self._report_failed_pushes()
+
+    def _report_failed_pushes(self) -> None:
+        """Log the errors of uploads in the background, which Trainer does not read."""
+        push = getattr(self, "push_in_progress", None)
+        if push is None or not push.is_done():
+            return
+        errors = [error for job in push.jobs if (error := job.exception())]
+        for error in {str(error): error for error in errors}.values():
+            self._explain_failed_push("A checkpoint", error)
+        self.push_in_progress = None
+
+    def _explain_failed_push(self, what: str, error: BaseException | None = None) -> None:
+        logger.error(
+            f"{what} was not uploaded, but nothing is lost: it is saved in output_dir. Once the "
+            "Hub accepts uploads again, call trainer.push_to_hub(), or run `hf upload "
+            f"{self.hub_model_id or 'USER/MODEL'} OUTPUT_DIR`.",
+            exc_info=error,
+        )

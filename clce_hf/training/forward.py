@@ -1,0 +1,131 @@
+"""The forward pass of a step: a batch goes in, logits and embeddings come out.
+
+A batch is forwarded whole, or in training a few images at a time (`gradcache.py`).
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.projection import attach_projection
+from clce_hf.training.checks import FROZEN_BACKBONE, check_trains_below
+from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
+
+
+class Forwarded(NamedTuple):
+    """What a forward pass returns.
+
+    Attributes:
+        outputs: of the model, as it returns them.
+        logits: shape (n, classes).
+        embeddings: shape (n, d), projected where there is a head; None if nothing is contrasted.
+    """
+
+    outputs: Any
+    logits: Tensor
+    embeddings: Tensor | None
+
+
+def is_training(model: nn.Module) -> bool:
+    """Whether a step trains; code may call `compute_loss` in training mode without gradients."""
+    return model.training and torch.is_grad_enabled()
+
+
+def read_embeddings(
+    model: nn.Module, classification_layer: str | None, projection_dim: int | None, seed: int
+) -> EmbeddingCapture:
+    """Hook a model so that its embeddings are read, projected by a head where one is asked for.
+
+    Args:
+        model: before anything wraps it.
+        classification_layer: its dotted name; None searches for it.
+        projection_dim: of the head; None for none.
+        seed: of the head's weights.
+
+    Raises:
+        ValueError: if the layer cannot be found, or if nothing below it would be trained.
+    """
+    capture = EmbeddingCapture(model, classification_layer)
+    if projection_dim is None:
+        check_trains_below(model, capture.layer)
+    else:
+        capture.project_with(attach_projection(model, capture.layer, projection_dim, seed))
+    return capture
+
+
+class Forward:
+    """Runs a model on a batch and reads its embeddings.
+
+    Args:
+        capture: reads the embeddings; None for logits alone.
+        no_sync: takes the model and returns a context in which a backward pass leaves gradients
+            unsynchronized, as `Accelerator.no_sync` does.
+    """
+
+    def __init__(
+        self,
+        capture: EmbeddingCapture | None,
+        no_sync: Callable[[nn.Module], AbstractContextManager[Any]],
+    ) -> None:
+        self.capture = capture
+        self._no_sync = no_sync
+
+    def __call__(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_images: int,
+        mini_batch_size: int | None,
+    ) -> Forwarded:
+        """Forward a batch.
+
+        Args:
+            model: as training calls it, wrapped or bare.
+            inputs: its keyword arguments.
+            num_images: images in the batch.
+            mini_batch_size: images to forward at a time in training, with the gradients of the
+                whole batch; None for all.
+
+        Raises:
+            ValueError: if the classification layer is not the right one, or, in training, if the
+                embeddings carry no gradient.
+        """
+        if mini_batch_size is None or not is_training(model):
+            return self._whole(model, inputs)
+
+        def forward(mini_batch: dict[str, Any]) -> tuple[Tensor, ...]:
+            _, logits, embeddings = self._whole(model, mini_batch)
+            return (logits,) if embeddings is None else (logits, embeddings)
+
+        mini_batches = split_inputs(inputs, num_images, mini_batch_size)
+        no_sync = functools.partial(self._no_sync, model)
+        logits, *embeddings = forward_in_mini_batches(forward, mini_batches, no_sync)
+        outputs = ImageClassifierOutput(logits=cast(Any, logits))
+        return Forwarded(outputs, logits, embeddings[0] if embeddings else None)
+
+    def _whole(self, model: nn.Module, inputs: dict[str, Any]) -> Forwarded:
+        if self.capture is None:
+            outputs, embeddings = model(**inputs), None
+        else:
+            outputs, embeddings = self.capture.run(model, inputs)
+            # The first pass of mini-batches runs without gradients, and is not checked.
+            if is_training(model) and not embeddings.requires_grad:
+                raise ValueError(FROZEN_BACKBONE)
+        return Forwarded(outputs, logits_of(outputs), embeddings)
+
+
+def loss_and_outputs(loss: Tensor, outputs: Any) -> tuple[Tensor, Any]:
+    """Return both as Trainer expects them of `compute_loss`.
+
+    Of a tuple it takes the first for the loss, as models return it when given labels.
+    """
+    if isinstance(outputs, dict):
+        return loss, outputs
+    others = (outputs,) if isinstance(outputs, Tensor) else outputs
+    return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))

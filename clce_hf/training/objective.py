@@ -1,0 +1,130 @@
+"""The objective of a step: cross-entropy, the contrastive term, and the two fused."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.trainer_pt_utils import LabelSmoother
+
+from clce_hf.loss.clce import fuse
+from clce_hf.loss.distributed import ContrastiveTerm, contrastive_term
+from clce_hf.loss.hyperparameters import Hyperparameters
+from clce_hf.training.checks import check_finite, check_not_soft
+from clce_hf.training.forward import Forwarded
+
+
+class Terms(NamedTuple):
+    """The loss of a batch and its terms, scalars; in training, their shares of an optimizer step.
+
+    Attributes:
+        loss: in training, to be differentiated; in evaluation, the cross-entropy.
+        cross_entropy: or what `compute_loss_func` returns.
+        contrastive: None if nothing is contrasted.
+        num_positives: of each image, shape (n,); None if nothing is contrasted.
+    """
+
+    loss: Tensor
+    cross_entropy: Tensor
+    contrastive: Tensor | None = None
+    num_positives: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss that a trainer minimizes.
+
+    Attributes:
+        hyperparameters: of the loss.
+        gather: whether training contrasts over the batches of all processes.
+        compute_loss_func: takes the place of the cross-entropy where it is not None.
+        label_smoother: of Trainer; None without smoothing.
+        num_processes: that gradients are averaged over, if `num_items` counts the images of all of
+            them; 1 if each process counted only its own.
+    """
+
+    hyperparameters: Hyperparameters
+    gather: bool
+    compute_loss_func: Callable[..., Tensor] | None
+    label_smoother: LabelSmoother | None
+    num_processes: int
+
+    def training_terms(
+        self,
+        forwarded: Forwarded,
+        targets: Tensor,
+        num_items: Tensor | int | None,
+        share: float,
+        step: int,
+    ) -> Terms:
+        """Return a micro-batch's share of the loss of its optimizer step.
+
+        Args:
+            forwarded: what the forward pass returned.
+            targets: what `class_targets` returns.
+            num_items: labeled images of the optimizer step, by which the cross-entropy is divided;
+                None where they were not counted.
+            share: of this micro-batch among those of the optimizer step.
+            step: of the optimizer, for the error.
+
+        Raises:
+            FloatingPointError: if a term is not finite.
+        """
+        cross_entropy = self._cross_entropy(forwarded, targets, num_items)
+        if num_items is None and self.compute_loss_func is None:
+            cross_entropy = cross_entropy * share
+        if forwarded.embeddings is None:
+            check_finite(cross_entropy, {"ce_loss": cross_entropy}, step)
+            return Terms(cross_entropy, cross_entropy)
+        contrastive, num_positives = self._contrast(forwarded.embeddings, targets, self.gather)
+        contrastive = share * contrastive
+        loss = fuse(cross_entropy, contrastive, self.hyperparameters.contrastive_weight)
+        check_finite(loss, {"ce_loss": cross_entropy, "contrastive_loss": contrastive}, step)
+        return Terms(loss, cross_entropy, contrastive, num_positives)
+
+    def evaluation_terms(
+        self, forwarded: Forwarded, targets: Tensor, num_items: Tensor | int | None
+    ) -> Terms:
+        """Return the cross-entropy of a batch as its loss, and its contrastive term beside it.
+
+        Args:
+            forwarded: what the forward pass returned.
+            targets: class ids, shape (n,).
+            num_items: see `training_terms`.
+
+        Raises:
+            ValueError: for class probabilities.
+        """
+        check_not_soft(targets)
+        cross_entropy = self._cross_entropy(forwarded, targets, num_items)
+        if forwarded.embeddings is None:
+            return Terms(cross_entropy, cross_entropy)
+        # Processes may evaluate different numbers of batches: none waits for the others here.
+        contrastive, num_positives = self._contrast(forwarded.embeddings, targets, gather=False)
+        return Terms(cross_entropy, cross_entropy, contrastive, num_positives)
+
+    def _cross_entropy(
+        self, forwarded: Forwarded, targets: Tensor, num_items: Tensor | int | None
+    ) -> Tensor:
+        """Return the cross-entropy as Trainer has it: over `num_items` where that is known."""
+        outputs, logits, _ = forwarded
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        smoother = self.label_smoother
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, targets, num_items_in_batch=num_items)
+        elif smoother is not None and not targets.is_floating_point():
+            loss = smoother({"logits": logits}, targets, num_items_in_batch=num_items)
+        else:
+            reduction = "mean" if num_items is None else "sum"
+            smoothing = 0.0 if smoother is None else smoother.epsilon
+            loss = F.cross_entropy(logits, targets, reduction=reduction, label_smoothing=smoothing)
+            loss = loss if num_items is None else loss / num_items
+        return loss if num_items is None else loss * self.num_processes
+
+    def _contrast(self, embeddings: Tensor, targets: Tensor, gather: bool) -> ContrastiveTerm:
+        _, temperature, beta, variant = self.hyperparameters
+        return contrastive_term(
+            embeddings, targets, temperature=temperature, beta=beta, variant=variant, gather=gather
+        )

@@ -1,0 +1,79 @@
+"""Labels read past images and transforms."""
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from support.tiny import Images
+from torch.utils.data import ConcatDataset, Subset
+from torchvision.datasets import ImageFolder
+
+from clce_hf.data.labels import read_labels
+
+
+def folder_of_images(root, labels):
+    for i, label in enumerate(labels):
+        (root / str(label)).mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.full((16, 16, 3), 7 * i, np.uint8)).save(root / str(label) / f"{i}.png")
+
+
+def explode(*args):
+    raise AssertionError("an image was decoded to read its label")
+
+
+def test_labels_of_a_dataset_with_a_transform_are_read_without_running_it():
+    labels = [3, 1, 1, 0, 3, 2]
+    dataset = datasets.Dataset.from_dict(
+        {"image": [b"not an image"] * 6, "label": labels},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcd"))}
+        ),
+    )
+    dataset.set_transform(explode)
+    assert read_labels(dataset).tolist() == labels
+    shuffled = dataset.shuffle(seed=1).select([4, 2, 0])
+    shuffled.set_transform(explode)
+    expected = shuffled.with_format(None).remove_columns("image")["label"]
+    assert read_labels(shuffled).tolist() == list(expected)
+    assert read_labels(dataset.rename_column("label", "species"), ["species"]).tolist() == labels
+    assert read_labels(dataset.remove_columns("label")) is None
+
+
+def test_label_names_come_before_the_usual_columns():
+    columns = {"label": [0, 0, 1], "species": [2, 1, 0], "labels": [1, 1, 0]}
+    dataset = datasets.Dataset.from_dict(columns)
+    assert read_labels(dataset, ["species"]).tolist() == columns["species"]
+    assert read_labels(dataset, ["genus", "species"]).tolist() == columns["species"]
+    assert read_labels(dataset, ["genus"]).tolist() == columns["labels"]
+
+
+def test_labels_of_torch_datasets(tmp_path):
+    folder_of_images(tmp_path, [0, 1, 1, 2])
+    folder = ImageFolder(str(tmp_path), loader=explode)
+    assert read_labels(folder).tolist() == [0, 1, 1, 2]
+    assert read_labels(Subset(folder, [3, 0])).tolist() == [2, 0]
+    assert read_labels(ConcatDataset([folder, Subset(folder, [1])])).tolist() == [0, 1, 1, 2, 1]
+    assert read_labels(Images(4)).tolist() == Images(4).targets
+    assert read_labels([{"labels": 1}]) is None
+    assert read_labels(ConcatDataset([folder, [{"labels": 1}]])) is None
+
+
+@pytest.mark.parametrize(
+    "values", [["cat", "dog"], [[0, 1], [1, 1]], [0.0, 1.0], [True, False], [0, None]]
+)
+def test_labels_that_are_not_class_ids_are_named(values):
+    dataset = datasets.Dataset.from_dict({"label": values})
+    with pytest.raises(ValueError, match=r"labels in 'label'.*integer class id"):
+        read_labels(dataset)
+
+
+def test_a_million_shuffled_labels_are_read_without_gathering_rows(monkeypatch):
+    """Row by row, as any format of the data set reads them, a million take seconds."""
+    labels = np.random.default_rng(0).integers(0, 1000, 1_000_000)
+    dataset = datasets.Dataset.from_dict({"image": np.zeros(1_000_000, np.uint8), "label": labels})
+    dataset = dataset.shuffle(seed=0)
+    dataset.set_transform(explode)
+    monkeypatch.setattr("datasets.arrow_dataset.query_table", explode)
+    read = read_labels(dataset)
+    assert len(read) == 1_000_000
+    assert read.sum() == labels.sum()
