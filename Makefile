@@ -11,7 +11,7 @@ demo: $(INSTALLED)  ## train CE and CLCE on the bundled digits and compare them
 	$(VENV)/bin/clce-hf demo $(DEMO_FLAGS)
 
 test: $(INSTALLED)  ## run the tests, in two workers of one thread each
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## run the tests that make test leaves out
 	$(PYTHON) -m pytest -m slow
@@ -21,7 +21,7 @@ test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs whe
 	$(PYTHON) -m pytest -m browser
 
 test-lowest: $(LOWEST)/.installed  ## run tests with the lowest versions that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)  ## lint, format, American spelling, types and the direction of imports
 	$(VENV)/bin/ruff check .

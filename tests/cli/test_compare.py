@@ -11,11 +11,12 @@ import time
 import pytest
 import torch
 from support.launching import environment, launch
-from support.missing_packages import run_without
 
 from clce_hf.cli.main import main
 from clce_hf.evaluation.paired import paired_difference
 from clce_hf.evaluation.record import Run
+
+pytestmark = pytest.mark.early
 
 QUICK = ["--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", "3", "--num_seeds", "2"]
 QUICK += ["--max_eval_samples", "100"]
@@ -154,12 +155,3 @@ def test_bad_comparisons_are_refused(tmp_path, monkeypatch, flags, message):
     with pytest.raises(SystemExit, match=message):
         compare(tmp_path / "run", *flags)
     assert not list(tmp_path.glob("run/cells/*/record.json"))
-
-
-def test_without_the_extra_nothing_is_trained(tmp_path):
-    script = "from clce_hf.cli.main import main; main(['compare', *sys.argv[1:]])"
-    flags = ["--methods", "ce", "--output_dir", str(tmp_path / "run"), *QUICK]
-    finished = run_without(["matplotlib", "sklearn"], script, *flags)
-    assert finished.returncode == 1 and "Traceback" not in finished.stderr
-    assert 'pip install "clce_hf[reports]"' in finished.stderr
-    assert not (tmp_path / "run").exists()

@@ -171,20 +171,35 @@ def test_processes_share_the_images(folder, tmp_path):
     assert together["metrics"] == pytest.approx(alone["metrics"], abs=1e-5)
 
 
-def test_without_the_extra_there_is_no_report_but_all_else(folder, tmp_path):
-    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+@pytest.fixture(scope="module")
+def without_the_extra(folder, tmp_path_factory):
+    """What `compare`, `evaluate` and `evaluate --report false` print, in a process without it."""
+    root = tmp_path_factory.mktemp("without")
+    checkpoint = save(vit(**NAMES), root / "checkpoint")
     script = (
         "from clce_hf.cli.main import main\n"
-        "try: main(['evaluate', *sys.argv[1:]])\n"
-        "except SystemExit as refused: print(refused)\n"
-        "main(['evaluate', *sys.argv[1:], '--report', 'false'])"
+        "evaluate = ['evaluate', *sys.argv[2:]]\n"
+        "compare = ['compare', '--max_steps', '1', '--output_dir', sys.argv[1]]\n"
+        "for command in (compare, evaluate):\n"
+        "    try: main(command)\n"
+        "    except SystemExit as refused: print(refused)\n"
+        "main([*evaluate, '--report', 'false'])"
     )
     flags = ["--model_name_or_path", checkpoint, "--data_dir", str(folder / "validation"), *FEW]
-    output = tmp_path / "out"
-    packages = ["matplotlib", "sklearn"]
-    finished = run_without(packages, script, *flags, "--output_dir", str(output))
+    arguments = (str(root / "runs"), *flags, "--output_dir", str(root / "out"))
+    finished = run_without(["matplotlib", "sklearn"], script, *arguments)
     assert finished.returncode == 0, finished.stderr
-    refused, measured = finished.stdout.split("\n", 1)
+    return root, *finished.stdout.split("\n", 2)
+
+
+def test_without_the_extra_nothing_is_trained(without_the_extra):
+    root, refused, *_ = without_the_extra
+    assert 'pip install "clce_hf[reports]"' in refused
+    assert not (root / "runs").exists()
+
+
+def test_without_the_extra_there_is_no_report_but_all_else(without_the_extra):
+    root, _, refused, measured = without_the_extra
     assert 'pip install "clce_hf[reports]". Or leave the report out: --report false' in refused
     assert "What was measured" in measured
-    assert [file.name for file in output.iterdir()] == ["evaluation.json"]
+    assert [file.name for file in (root / "out").iterdir()] == ["evaluation.json"]

@@ -24,6 +24,8 @@ from transformers import ViTImageProcessor
 from clce_hf.cli.main import main
 from clce_hf.data.mixing import MixingCollator
 
+pytestmark = pytest.mark.early
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -15,6 +15,8 @@ from transformers import pipeline
 
 from clce_hf.data.load import load_benchmark
 
+pytestmark = pytest.mark.early
+
 FILES = sorted(CONFIGS.glob("*.yaml"))
 QUICK = ["--use_cpu", "--max_steps", "2", "--disable_tqdm", "true"]
 

@@ -1,8 +1,11 @@
 """The notebook runs from its first cell to its last, as a user would run it."""
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 from support import ROOT
+
+pytestmark = pytest.mark.early
 
 NOTEBOOK = ROOT / "examples" / "finetune_vit.ipynb"
 

@@ -16,6 +16,8 @@ from clce_hf.training import forward
 from clce_hf.training.checks import check_forwards_in_mini_batches
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
+pytestmark = pytest.mark.early
+
 SIZE = {"cached_mini_batch_size": 3}
 
 

@@ -3,6 +3,8 @@
 import pytest
 from support.scale_cases import STEPS, Case, differences, grid, train, train_in_processes
 
+pytestmark = pytest.mark.early
+
 ALONE = {"gather_across_devices": False}
 MORE = [
     Case(arguments={"activation_checkpointing": True}),
