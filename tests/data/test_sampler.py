@@ -65,6 +65,14 @@ def test_every_order_keeps_the_contract(labels, samples_per_class, groups, seed,
     assert list(again) == order
 
 
+@pytest.mark.parametrize(("sizes", "batch_size"), [((6, 6, 6), 4), ((4, 4, 4, 2), 6)])
+def test_no_class_has_more_of_a_batch_than_its_share(sizes, batch_size):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    for seed in range(40):
+        order = list(GroupByLabelSampler(labels, 2, batch_size, seed))
+        assert_contract(labels, order, 2, batch_size)
+
+
 def test_seed_and_epoch_decide_the_order():
     labels = torch.arange(64) % 8
     orders = set()

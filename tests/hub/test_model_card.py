@@ -189,6 +189,15 @@ def test_each_result_names_the_data_set_that_it_was_measured_on(published, tmp_p
     results = {result.metric_name: result for result in card_of(tmp_path).data.eval_results}
     assert results.keys() == {"loss", "contrastive_loss"}
     assert (results["loss"].dataset_type, results["loss"].dataset_split) == ("bob/animals", "test")
+    trainer.evaluate()  # `noise_loss` begins like the metrics of the data set without a name, too
+    trainer.create_model_card()
+    results = {result.metric_name: result for result in card_of(tmp_path).data.eval_results}
+    names = ("loss", "noise_loss", "seen_loss")
+    assert [(results[name].dataset_type, results[name].dataset_split) for name in names] == [
+        ("bob/animals", "test"),
+        ("Images", None),
+        ("bob/animals", "train"),
+    ]
 
 
 def test_a_model_that_was_only_evaluated_has_a_card(tmp_path):

@@ -101,6 +101,27 @@ def test_the_model_saved_by_its_own_method_has_no_projection_head(tmp_path):
     assert not any(info.values())
 
 
+class Own(torch.nn.Module):
+    """A classifier that is no model of Transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(768, 32), torch.nn.Linear(32, 4)
+
+    def forward(self, pixel_values):
+        return {"logits": self.head(self.body(pixel_values.flatten(1)))}
+
+
+def test_a_module_of_ones_own_is_saved_without_the_projection_head(tmp_path):
+    trainer = CLCETrainer(Own(), config(tmp_path, projection_dim=8), train_dataset=Images())
+    trainer.train()
+    trainer.save_model()
+    saved = load_file(tmp_path / "model.safetensors")
+    assert saved.keys() == {"body.weight", "body.bias", "head.weight", "head.bias"}
+    head = load_file(tmp_path / "projection_head.safetensors")
+    assert torch.equal(head["output.weight"], trainer.model.projection_head.output.weight)
+
+
 def test_the_best_model_brings_its_projection_head(tmp_path):
     args = config(
         tmp_path,
