@@ -11,6 +11,7 @@ from support.tiny import (
     logged,
     vit,
 )
+from support.training import assert_same_weights, train
 from torch.nn import functional as F
 from transformers import (
     Trainer,
@@ -22,21 +23,10 @@ from clce_hf import CLCEConfig, CLCETrainer, label_aware_contrastive_loss
 DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
 
 
-def train(cls, model, args, **named):
-    trainer = cls(model, args, train_dataset=Images(), **named)
-    trainer.train()
-    return trainer
-
-
 def first_gradients(cls, model, args, dataset):
     recorder = GradientRecorder()
     cls(model, args, train_dataset=dataset, callbacks=[recorder]).train()
     return recorder.steps[0]
-
-
-def assert_same_weights(ours, theirs):
-    theirs = theirs.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
 
 # ---- lambda = 0 ----
