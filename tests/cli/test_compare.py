@@ -91,7 +91,7 @@ def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     assert "of 1" in printed
     assert "± nan" not in printed + (tmp_path / "report.html").read_text()
     times = [run["metrics"]["seconds_per_step"] for run in results(tmp_path)]
-    assert min(times) > 0 and max(times) < 60
+    assert min(times) > 0
 
 
 def test_a_killed_comparison_resumes(tmp_path):
