@@ -73,7 +73,7 @@ class Forward:
         capture: EmbeddingCapture | None,
         no_sync: Callable[[nn.Module], AbstractContextManager[Any]],
     ) -> None:
-        self.capture = capture
+        self._capture = capture
         self._no_sync = no_sync
 
     def __call__(
@@ -110,10 +110,10 @@ class Forward:
         return Forwarded(outputs, logits, embeddings[0] if embeddings else None)
 
     def _whole(self, model: nn.Module, inputs: dict[str, Any]) -> Forwarded:
-        if self.capture is None:
+        if self._capture is None:
             outputs, embeddings = model(**inputs), None
         else:
-            outputs, embeddings = self.capture.run(model, inputs)
+            outputs, embeddings = self._capture.run(model, inputs)
             # The first pass of mini-batches runs without gradients, and is not checked.
             if is_training(model) and not embeddings.requires_grad:
                 raise ValueError(FROZEN_BACKBONE)
