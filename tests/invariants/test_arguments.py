@@ -1,5 +1,7 @@
 """Arguments and optimizers, stock Trainer beside CLCETrainer in every test."""
 
+import inspect
+
 import pytest
 import torch
 from support.beside_stock import TRAINERS, both, entries, make, of_class
@@ -129,3 +131,10 @@ def test_a_model_is_made_anew_for_each_run(tmp_path):
         return trainer.model is first, trainer.get_num_trainable_parameters()
 
     both(tmp_path, summary, model_init=lambda: vit())
+
+
+def test_the_constructor_is_that_of_trainer():
+    stock, ours = (inspect.signature(cls).parameters for cls in TRAINERS)
+    assert list(ours) == list(stock)
+    for name, parameter in stock.items():
+        assert (ours[name].kind, ours[name].default) == (parameter.kind, parameter.default)
