@@ -3,6 +3,7 @@ import contextlib
 import gc
 import io
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,14 +29,28 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
-def pytest_collection_finish():
-    """Have the garbage collector pass over all that was imported.
+_modules_passed_over = 0
+
+
+def _pass_over_modules():
+    """Have the garbage collector pass over all that was imported, where much is new.
 
     Trainer collects garbage at the end of each training, which would take longer than the small
     trainings of the tests.
     """
-    gc.collect()
-    gc.freeze()
+    global _modules_passed_over
+    if len(sys.modules) > _modules_passed_over + 50:
+        gc.collect()
+        gc.freeze()
+        _modules_passed_over = len(sys.modules)
+
+
+def pytest_collection_finish():
+    _pass_over_modules()
+
+
+def pytest_runtest_teardown():
+    _pass_over_modules()
 
 
 def pytest_sessionfinish():

@@ -7,6 +7,7 @@ from support.hub_state import Hub, Refused, Repository
 
 
 class Answering(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # else each answer waits for the client's delayed ACK
     hub: Hub
     protocol_version = "HTTP/1.1"
 
