@@ -25,6 +25,8 @@ class CLCEConfig(TrainingArguments):
             head of that output size with the model and contrasts the projected embeddings.
         samples_per_class: None leaves batches to Trainer's sampler; K fills the batch of a device
             with groups of K images of one class, so that anchors have positives.
+        memory_size: how many of the most recent embeddings anchors are contrasted with beside the
+            batch, without gradient (cross-batch memory, arXiv 1912.06798); 0 for none.
         gather_across_devices: contrast over the batches of all processes; False contrasts each
             process's batch alone.
         cached_mini_batch_size: None, or how many images to forward at a time, while still
@@ -58,6 +60,10 @@ class CLCEConfig(TrainingArguments):
     samples_per_class: int | None = field(
         default=None,
         metadata={"help": "Make each batch of groups of this many images of one class."},
+    )
+    memory_size: int = field(
+        default=0,
+        metadata={"help": "Contrast with this many embeddings of past batches, too; 0: none."},
     )
     gather_across_devices: bool = field(
         default=True, metadata={"help": "Contrast over the batches of all processes."}
@@ -108,6 +114,11 @@ def check_settings(args: CLCEConfig) -> None:
         raise ValueError(
             f"layer_decay must lie in (0, 1], got {args.layer_decay}: the authors use 0.65, "
             "None trains all layers alike."
+        )
+    if args.memory_size < 0:
+        raise ValueError(
+            f"memory_size must not be negative, got {args.memory_size}: 0 contrasts with the batch "
+            "alone."
         )
     _check_mini_batches(args)
     if args.samples_per_class is not None:
@@ -164,6 +175,7 @@ def card_settings(args: CLCEConfig, batch_size: int, training: dict[str, str]) -
             if args.projection_dim is None
             else f"a projection to {args.projection_dim} dimensions",
             "images contrasted together": str(contrasted),
+            "memory of past embeddings": str(args.memory_size),
         }
     settings = {**loss, **training}
     if args.samples_per_class is not None:

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
-from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
@@ -19,13 +18,14 @@ from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
 from clce_hf.models.projection import PROJECTION_FILE
 from clce_hf.reports.card_pictures import draw_card_pictures
-from clce_hf.training import checks
-from clce_hf.training.checkpoints import load_weights, save_projection
+from clce_hf.training import checkpoints, checks
 from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
+from clce_hf.training.grouping import group_by_label
 from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
+from clce_hf.training.memory import EmbeddingMemory
 from clce_hf.training.meters import Meters
-from clce_hf.training.objective import Objective
+from clce_hf.training.objective import objective_of
 
 
 class CLCETrainer(PublishingTrainer):
@@ -45,6 +45,7 @@ class CLCETrainer(PublishingTrainer):
     # rescale by the model's signature, wrongly for models like BEiT that drop num_items_in_batch.
     loss_is_scaled_for_ga = True
     pushed_files = (PROJECTION_FILE,)
+    never_pushed = (checkpoints.MEMORY_FILES,)
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
     def __init__(
@@ -108,24 +109,20 @@ class CLCETrainer(PublishingTrainer):
         self._meters.start_training()
         if self._capture is not None:
             self._capture.remove()
-            self._capture = None
+        self._capture, self._memory = None, EmbeddingMemory(args.memory_size)
         if args.contrastive_weight > 0:
             gathered = self.accelerator.num_processes if args.gather_across_devices else 1
-            checks.check_has_negatives(args.samples_per_class, gathered * self._train_batch_size)
+            contrasted = gathered * self._train_batch_size
+            checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
             layer, size = args.classification_layer, args.projection_dim
             self._capture = read_embeddings(model, layer, size, args.seed)
         self._forward = Forward(self._capture, self.accelerator.no_sync)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        group_size = self.args.samples_per_class
-        if group_size is None:
+        if self.args.samples_per_class is None:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        labels = cast(Tensor, checks.training_labels(dataset, group_size, self.label_names))
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self.pop_callback(SamplerEpoch)  # of an earlier run
-        self.add_callback(SamplerEpoch)
-        return GroupByLabelSampler(labels, group_size, self._train_batch_size, seed=seed)
+        return group_by_label(self, dataset, self._train_batch_size)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, its learning rates decayed by layer where `layer_decay` is set."""
@@ -159,7 +156,10 @@ class CLCETrainer(PublishingTrainer):
         inputs, labels = split_labels(inputs, self.label_names, self._required)
         forwarded = self._forward(model, inputs, len(labels), self._mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
-        objective, num_items = self._objective, num_items_in_batch
+        # Outside train() the loss is that of the batch alone, and the same at every call.
+        memory = self._memory if self.is_in_train else None
+        objective = objective_of(self, hyperparameters(self.args), memory)
+        num_items = num_items_in_batch
         if is_training(model):
             # Outside train() there are no accumulation steps to share with.
             step_share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
@@ -170,17 +170,6 @@ class CLCETrainer(PublishingTrainer):
             terms = objective.evaluation_terms(forwarded, targets, num_items)
             self._meters.add_evaluation(terms, forwarded.embeddings, targets)
         return loss_and_outputs(terms.loss, forwarded.outputs) if return_outputs else terms.loss
-
-    @property
-    def _objective(self) -> Objective:
-        num_processes = self.accelerator.num_processes
-        return Objective(
-            hyperparameters(self.args),
-            gather=self.args.gather_across_devices and num_processes > 1,
-            compute_loss_func=self.compute_loss_func,
-            label_smoother=cast(Any, self.label_smoother),
-            num_processes=num_processes if self.args.average_tokens_across_devices else 1,
-        )
 
     @property
     def _mini_batch_size(self) -> int | None:
@@ -225,16 +214,27 @@ class CLCETrainer(PublishingTrainer):
     # ---- checkpoints and the model card ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, save_projection(self, self._capture, output_dir, state_dict))
+        super()._save(
+            output_dir, checkpoints.save_projection(self, self._capture, output_dir, state_dict)
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not load_weights(self, model, self._capture, resume_from_checkpoint):
+        if not checkpoints.load_weights(self, model, self._capture, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         folder = cast(str, self.state.best_model_checkpoint)
-        if not load_weights(self, None, self._capture, folder):
+        if not checkpoints.load_weights(self, None, self._capture, folder):
             super()._load_best_model()
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        checkpoints.save_memory(self, self._memory, output_dir, self.args.gather_across_devices)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            checkpoints.load_memory(self, self._memory, checkpoint, self.args.gather_across_devices)
 
     def card_method(self) -> CardMethod:
         """Name CLCE, or cross-entropy where nothing is contrasted."""

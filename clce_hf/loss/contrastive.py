@@ -20,9 +20,12 @@ Everything is computed in log space, where the weighted negatives are
 log|N| + LSE_n((1 + beta) s_in) - LSE_n(beta s_in). The gradient with respect to s is known in
 closed form, so the similarities of a block of anchors are computed once, for loss and gradient
 together, and a few buffers of a block's size serve all blocks. Where every key is an anchor and the
-n x n slopes (the derivatives with respect to s) fit in memory, they are kept: added to their
+n x n slopes (the derivatives with respect to s) are few enough, they are kept: added to their
 transpose, they need one matrix product with the keys instead of two, and each similarity is
 computed for one of its two anchors.
+
+Constant keys, such as embeddings of past batches (cross-batch memory, Wang et al., arXiv
+1912.06798), are contrasted with like the others, but have no gradient, and none is computed.
 """
 
 from typing import Any, NamedTuple
@@ -53,7 +56,8 @@ class Blocking(NamedTuple):
 
     Attributes:
         rows: anchors in a block.
-        keeps_slopes: whether the slopes of all blocks are kept, which needs all keys as anchors.
+        keeps_slopes: whether the slopes of all blocks are kept, which needs all keys as anchors,
+            and no constant ones.
     """
 
     rows: int
@@ -61,7 +65,13 @@ class Blocking(NamedTuple):
 
     @classmethod
     def of(cls, num_anchors: int, num_keys: int, dim: int) -> "Blocking":
-        """Choose blocks that fit a CPU's cache, but are deep enough for a matrix product."""
+        """Choose blocks that fit a CPU's cache, but are deep enough for a matrix product.
+
+        Args:
+            num_anchors: to be walked.
+            num_keys: that each anchor is contrasted with, constant ones included.
+            dim: length of a key.
+        """
         rows = max(_BLOCK_ELEMENTS // max(num_keys, 1), _MIN_BLOCK_ROWS, dim // 4)
         keeps_slopes = num_anchors == num_keys and num_keys**2 <= _MAX_KEPT_SLOPES
         return cls(max(1, min(num_anchors, rows)), keeps_slopes)
@@ -74,27 +84,32 @@ def contrastive_sum(
     temperature: float,
     beta: float,
     variant: Variant,
+    constant_keys: Tensor | None = None,
     blocking: Blocking | None = None,
 ) -> Tensor:
     """Sum the losses of some anchors, each contrasted against all keys.
 
     Args:
         keys: of length 1, shape (n, d), float32 or float64.
-        targets: integers, shape (n,), or class probabilities of the dtype of the keys, shape
-            (n, classes).
+        targets: of the keys and then of the m constant keys: integers, shape (n + m,), or class
+            probabilities of the dtype of the keys, shape (n + m, classes).
         anchors: which rows of the keys are anchors; the step is 1. An anchor without a positive
             adds 0, but the sum stays attached to the keys.
         temperature: divides the similarities.
         beta: concentration of the hard-negative weights.
         variant: "in" or "out".
+        constant_keys: of length 1, shape (m, d), of the keys' dtype; no gradient flows to them.
         blocking: how the anchors are walked; None chooses by the sizes.
 
     Returns:
         A scalar, differentiable once with respect to the keys.
     """
     with torch.autocast(keys.device.type, enabled=False):
-        blocking = blocking or Blocking.of(len(anchors), *keys.shape)
-        return _ContrastiveSum.apply(keys, targets, anchors, temperature, beta, variant, blocking)
+        constant = keys.new_empty(0, keys.shape[1]) if constant_keys is None else constant_keys
+        blocking = blocking or Blocking.of(len(anchors), len(targets), keys.shape[1])
+        return _ContrastiveSum.apply(
+            keys, constant, targets, anchors, temperature, beta, variant, blocking
+        )
 
 
 class _ContrastiveSum(torch.autograd.Function):
@@ -102,6 +117,7 @@ class _ContrastiveSum(torch.autograd.Function):
     def forward(
         ctx: Any,
         keys: Tensor,
+        constant_keys: Tensor,
         targets: Tensor,
         anchors: range,
         temperature: float,
@@ -112,10 +128,10 @@ class _ContrastiveSum(torch.autograd.Function):
         counted = is_labeled(targets)
         total = keys.new_zeros(())
         gradient = torch.zeros_like(keys) if ctx.needs_input_grad[0] else None
-        num_keys, rows = keys.shape[0], blocking.rows
+        num_keys, rows = len(keys), blocking.rows
         keeps_slopes = gradient is not None and blocking.keeps_slopes
-        buffers = [_empty(rows, keys) for _ in range(2)]
-        all_slopes = _empty(num_keys if keeps_slopes else rows, keys)
+        buffers = [_empty(rows, len(targets), keys) for _ in range(2)]
+        all_slopes = _empty(num_keys if keeps_slopes else rows, len(targets), keys)
         for start in range(anchors.start, anchors.stop, rows):
             block = range(start, min(start + rows, anchors.stop))
             own = slice(block.start, block.stop)
@@ -124,7 +140,8 @@ class _ContrastiveSum(torch.autograd.Function):
             if keeps_slopes and rows < num_keys:
                 _mirror_similarities(similarities, all_slopes, keys, block)
             else:
-                torch.mm(keys[own], keys.T, out=similarities)
+                torch.mm(keys[own], keys.T, out=similarities[:, :num_keys])
+                torch.mm(keys[own], constant_keys.T, out=similarities[:, num_keys:])
             similarities.div_(temperature)
             losses = anchor_losses(
                 similarities, targets, counted, block, beta, variant, slopes, scratch
@@ -133,8 +150,9 @@ class _ContrastiveSum(torch.autograd.Function):
             if gradient is not None:
                 slopes.div_(temperature)
                 if not keeps_slopes:
-                    gradient[own].addmm_(slopes, keys)
-                    gradient.addmm_(slopes.T, keys[own])
+                    gradient[own].addmm_(slopes[:, :num_keys], keys)
+                    gradient[own].addmm_(slopes[:, num_keys:], constant_keys)
+                    gradient.addmm_(slopes[:, :num_keys].T, keys[own])
         if gradient is not None and keeps_slopes:
             _add_symmetric_product(gradient, all_slopes, keys, rows)
         ctx.save_for_backward(gradient)
@@ -149,13 +167,12 @@ class _ContrastiveSum(torch.autograd.Function):
                 "without create_graph=True."
             )
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None, None, None
+        return gradient * grad_outputs[0], *[None] * 7
 
 
-def _empty(rows: int, keys: Tensor) -> Tensor:
-    """Return an uninitialized buffer of shape (rows, num_keys), its rows padded."""
-    num_keys = len(keys)
-    return keys.new_empty(rows, num_keys + _PADDING)[:, :num_keys]
+def _empty(rows: int, columns: int, keys: Tensor) -> Tensor:
+    """Return an uninitialized buffer of the keys' dtype, its rows padded."""
+    return keys.new_empty(rows, columns + _PADDING)[:, :columns]
 
 
 def _mirror_similarities(

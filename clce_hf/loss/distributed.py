@@ -1,6 +1,7 @@
 """The contrastive loss of a batch, or of the batches of all processes together.
 
-Rows of all processes are stacked with gradients, since Accelerate's own gather has no backward.
+Keys of past batches may be contrasted with, too. Rows of all processes are stacked with gradients,
+since Accelerate's own gather has no backward.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +17,30 @@ from clce_hf.loss.pairs import count_anchors, count_positives
 from clce_hf.loss.unit_length import to_unit_length
 
 
+class Keys(NamedTuple):
+    """What anchors are contrasted with.
+
+    Attributes:
+        embeddings: of length 1, shape (n, d), float32 at least.
+        targets: class ids, shape (n,), or class probabilities, shape (n, classes).
+    """
+
+    embeddings: Tensor
+    targets: Tensor
+
+
 class ContrastiveTerm(NamedTuple):
-    """The contrastive loss of this process, a scalar, and its images' positives, shape (n,)."""
+    """The contrastive term of a batch.
+
+    Attributes:
+        loss: of this process, a scalar.
+        num_positives: of the images of this process, shape (n,).
+        keys: the images of all processes that were contrasted together, in the order of the ranks.
+    """
 
     loss: Tensor
     num_positives: Tensor
+    keys: Keys
 
 
 def contrastive_term(
@@ -31,6 +51,7 @@ def contrastive_term(
     beta: float,
     variant: Variant,
     gather: bool = False,
+    past: Keys | None = None,
 ) -> ContrastiveTerm:
     """Contrast a batch: the mean loss over the anchors that have a positive.
 
@@ -47,6 +68,8 @@ def contrastive_term(
         beta: see `label_aware_contrastive_loss`.
         variant: see `label_aware_contrastive_loss`.
         gather: contrast over all processes; in one process this changes nothing.
+        past: keys beside those of the batch, to which no gradient flows, with targets of the same
+            kind; the same in all processes that are gathered.
 
     Raises:
         ValueError: for a hyperparameter out of range.
@@ -58,10 +81,13 @@ def contrastive_term(
         (keys, all_targets), first = gather_rows(keys, all_targets)
         num_processes = dist.get_world_size() if dist.is_initialized() else 1
     anchors = range(first, first + len(targets))
-    num_positives = count_positives(all_targets)
-    total = contrastive_sum(keys, all_targets, anchors, temperature, beta, variant)
+    of_batch, constant_keys = Keys(keys, all_targets), None
+    if past is not None:
+        constant_keys, all_targets = past.embeddings, torch.cat([all_targets, past.targets])
+    num_positives = count_positives(all_targets)[: len(keys)]
+    total = contrastive_sum(keys, all_targets, anchors, temperature, beta, variant, constant_keys)
     loss = total * num_processes / count_anchors(num_positives).clamp_min(1)
-    return ContrastiveTerm(loss, num_positives[anchors.start : anchors.stop])
+    return ContrastiveTerm(loss, num_positives[anchors.start : anchors.stop], of_batch)
 
 
 def gather_rows(*tensors: Tensor) -> tuple[list[Tensor], int]:

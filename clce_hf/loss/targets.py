@@ -4,6 +4,7 @@ A label is a class id or, as mixup and CutMix make it, a row of class probabilit
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE_INDEX = -100
@@ -62,6 +63,21 @@ def is_labeled(targets: Tensor) -> Tensor:
     if targets.dim() == 1:
         return targets != IGNORE_INDEX
     return targets.new_ones(len(targets), dtype=torch.bool)
+
+
+def class_probabilities(targets: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Return class ids, shape (n,), as one-hot probabilities, shape (n, classes).
+
+    Raises:
+        ValueError: if a class id is -100, for which there are no probabilities.
+    """
+    if not is_labeled(targets).all():
+        raise ValueError(
+            "labels are class probabilities in some batches and -100 for some images of others, "
+            "which cannot be contrasted with each other: set memory_size=0, or leave these images "
+            "out."
+        )
+    return F.one_hot(targets, num_classes).to(dtype)
 
 
 def one_number_per_sample(labels: Tensor) -> Tensor:

@@ -1,13 +1,23 @@
-"""The weights of a checkpoint: the model's as stock Trainer has them, the head's beside them."""
+"""Files of a checkpoint: the model's as stock Trainer has them, those of CLCE beside them."""
 
+import logging
+from pathlib import Path
 from typing import Any, cast
 
+import safetensors.torch
 from torch import Tensor, nn
 from transformers import Trainer
 
 from clce_hf.models.capture import EmbeddingCapture
 from clce_hf.models.projection import load_projection, split_projection, write_projection
 from clce_hf.models.renamed_weights import load_renamed_weights
+from clce_hf.training.memory import EmbeddingMemory
+
+logger = logging.getLogger(__name__)
+
+MEMORY_FILES = "embedding_memory*.safetensors"
+"""Pattern of the files of the memory: one for all processes, or one for each that gathers nothing.
+"""
 
 
 def save_projection(
@@ -56,3 +66,42 @@ def load_weights(
     load_projection(None if capture is None else capture.projection, folder)
     loaded_into = trainer.model if model is None else model
     return load_renamed_weights(cast(nn.Module, loaded_into), folder)
+
+
+def save_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
+    """Write the embeddings of past batches beside the other state of the training.
+
+    Args:
+        trainer: whose checkpoint it is.
+        memory: to be written, unless it is empty.
+        folder: of the checkpoint.
+        gathers: whether all processes hold the same memory.
+    """
+    if (state := memory.state_dict()) and (trainer.args.should_save or not gathers):
+        safetensors.torch.save_file(state, _memory_file(trainer, folder, gathers))
+
+
+def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
+    """Restore the embeddings of past batches; without a file they start anew, with a warning.
+
+    Args:
+        trainer: the one that resumes.
+        memory: to be filled.
+        folder: of the checkpoint.
+        gathers: as in `save_memory`.
+    """
+    file = _memory_file(trainer, folder, gathers)
+    if file.is_file():
+        memory.load_state_dict(safetensors.torch.load_file(file), trainer.args.device)
+    elif not memory.is_full:
+        logger.warning(
+            f"The checkpoint {Path(folder).name} has no {file.name}: it was saved with "
+            "memory_size=0 or save_only_model, or came from the Hub. The memory of past embeddings "
+            "starts empty, so training differs from one that never stopped."
+        )
+
+
+def _memory_file(trainer: Trainer, folder: str, gathers: bool) -> Path:
+    is_shared = gathers or trainer.args.world_size == 1
+    suffix = "" if is_shared else f"_{trainer.args.process_index}"
+    return Path(folder, f"embedding_memory{suffix}.safetensors")

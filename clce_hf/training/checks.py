@@ -53,14 +53,14 @@ def check_layer_decay(layer_decay: float | None, optimizer: Any) -> None:
         )
 
 
-def check_has_negatives(samples_per_class: int | None, contrasted: int) -> None:
+def check_has_negatives(samples_per_class: int | None, batch_size: int, memory_size: int) -> None:
     """Raise `ValueError` if one group fills the contrasted batch, which then has one class."""
-    if samples_per_class is not None and samples_per_class >= contrasted:
+    if samples_per_class is not None and samples_per_class >= batch_size and memory_size == 0:
         raise ValueError(
-            f"samples_per_class={samples_per_class} fills the batch of {contrasted} with images of "
+            f"samples_per_class={samples_per_class} fills the batch of {batch_size} with images of "
             "one class, so there are none of another to contrast them with: raise "
-            f"per_device_train_batch_size, to {8 * samples_per_class} for example, or lower "
-            "samples_per_class."
+            f"per_device_train_batch_size, to {8 * samples_per_class} for example, lower "
+            "samples_per_class, or set memory_size."
         )
 
 

@@ -126,7 +126,8 @@ class Meters:
         self.training.add(weight, contrastive_loss=terms.contrastive)
         num_images = torch.tensor(len(terms.num_positives), device=terms.loss.device)
         self.training.add(num_images, positives_per_anchor=terms.num_positives.sum())
-        self._warn_of_missing_positives(terms.num_positives)
+        if not terms.fills_memory:
+            self._warn_of_missing_positives(terms.num_positives)
 
     def add_evaluation(self, terms: Terms, embeddings: Tensor | None, labels: Tensor) -> None:
         """Record the terms of a batch of an evaluation, and sample its embeddings, shape (n, d)."""
@@ -149,7 +150,8 @@ class Meters:
         if self._batches_seen == _BATCHES_BEFORE_WARNING and share > 0.5:
             logger.log(
                 logging.WARNING if self._is_main_process else logging.DEBUG,
-                f"{share:.0%} of the images had no other image of their class in the batch, so "
-                "the contrastive term skips them. Set samples_per_class (4 divides most batch "
-                "sizes) in CLCEConfig, or enlarge per_device_train_batch_size.",
+                f"{share:.0%} of the images had no other image of their class to be contrasted "
+                "with, neither in the batch nor in the memory of past ones, so the contrastive "
+                "term skips them. Raise memory_size in CLCEConfig, set samples_per_class (4 "
+                "divides most batch sizes), or enlarge per_device_train_batch_size.",
             )

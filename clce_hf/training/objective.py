@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import Trainer
 from transformers.trainer_pt_utils import LabelSmoother
 
 from clce_hf.loss.clce import fuse
@@ -14,6 +15,7 @@ from clce_hf.loss.distributed import ContrastiveTerm, contrastive_term
 from clce_hf.loss.hyperparameters import Hyperparameters
 from clce_hf.training.checks import check_finite, check_not_soft
 from clce_hf.training.forward import Forwarded
+from clce_hf.training.memory import EmbeddingMemory
 
 
 class Terms(NamedTuple):
@@ -24,12 +26,14 @@ class Terms(NamedTuple):
         cross_entropy: or what `compute_loss_func` returns.
         contrastive: None if nothing is contrasted.
         num_positives: of each image, shape (n,); None if nothing is contrasted.
+        fills_memory: whether later batches will have more to be contrasted with.
     """
 
     loss: Tensor
     cross_entropy: Tensor
     contrastive: Tensor | None = None
     num_positives: Tensor | None = None
+    fills_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Objective:
     Attributes:
         hyperparameters: of the loss.
         gather: whether training contrasts over the batches of all processes.
+        memory: of past embeddings that training contrasts with, and that it fills; None for none.
         compute_loss_func: takes the place of the cross-entropy where it is not None.
         label_smoother: of Trainer; None without smoothing.
         num_processes: that gradients are averaged over, if `num_items` counts the images of all of
@@ -47,6 +52,7 @@ class Objective:
 
     hyperparameters: Hyperparameters
     gather: bool
+    memory: EmbeddingMemory | None
     compute_loss_func: Callable[..., Tensor] | None
     label_smoother: LabelSmoother | None
     num_processes: int
@@ -78,11 +84,12 @@ class Objective:
         if forwarded.embeddings is None:
             check_finite(cross_entropy, {"ce_loss": cross_entropy}, step)
             return Terms(cross_entropy, cross_entropy)
-        contrastive, num_positives = self._contrast(forwarded.embeddings, targets, self.gather)
-        contrastive = share * contrastive
+        term = self._contrast(forwarded, targets, self.gather, self.memory)
+        contrastive = share * term.loss
         loss = fuse(cross_entropy, contrastive, self.hyperparameters.contrastive_weight)
         check_finite(loss, {"ce_loss": cross_entropy, "contrastive_loss": contrastive}, step)
-        return Terms(loss, cross_entropy, contrastive, num_positives)
+        fills_memory = self.memory is not None and not self.memory.is_full
+        return Terms(loss, cross_entropy, contrastive, term.num_positives, fills_memory)
 
     def evaluation_terms(
         self, forwarded: Forwarded, targets: Tensor, num_items: Tensor | int | None
@@ -102,8 +109,8 @@ class Objective:
         if forwarded.embeddings is None:
             return Terms(cross_entropy, cross_entropy)
         # Processes may evaluate different numbers of batches: none waits for the others here.
-        contrastive, num_positives = self._contrast(forwarded.embeddings, targets, gather=False)
-        return Terms(cross_entropy, cross_entropy, contrastive, num_positives)
+        term = self._contrast(forwarded, targets, gather=False, memory=None)
+        return Terms(cross_entropy, cross_entropy, term.loss, term.num_positives)
 
     def _cross_entropy(
         self, forwarded: Forwarded, targets: Tensor, num_items: Tensor | int | None
@@ -123,8 +130,44 @@ class Objective:
             loss = loss if num_items is None else loss / num_items
         return loss if num_items is None else loss * self.num_processes
 
-    def _contrast(self, embeddings: Tensor, targets: Tensor, gather: bool) -> ContrastiveTerm:
+    def _contrast(
+        self, forwarded: Forwarded, targets: Tensor, gather: bool, memory: EmbeddingMemory | None
+    ) -> ContrastiveTerm:
+        embeddings = cast(Tensor, forwarded.embeddings)
+        if memory is not None:
+            targets = memory.match(targets, forwarded.logits.shape[1])
         _, temperature, beta, variant = self.hyperparameters
-        return contrastive_term(
-            embeddings, targets, temperature=temperature, beta=beta, variant=variant, gather=gather
+        term = contrastive_term(
+            embeddings,
+            targets,
+            temperature=temperature,
+            beta=beta,
+            variant=variant,
+            gather=gather,
+            past=None if memory is None else memory.keys(),
         )
+        if memory is not None:
+            memory.add(term.keys)
+        return term
+
+
+def objective_of(
+    trainer: Trainer, hyperparameters: Hyperparameters, memory: EmbeddingMemory | None
+) -> Objective:
+    """Return the objective that the arguments of a trainer ask for.
+
+    Args:
+        trainer: with the arguments of CLCE.
+        hyperparameters: of the loss.
+        memory: of past embeddings; None to contrast a batch alone.
+    """
+    args: Any = trainer.args
+    num_processes = trainer.accelerator.num_processes
+    return Objective(
+        hyperparameters,
+        gather=args.gather_across_devices and num_processes > 1,
+        memory=memory,
+        compute_loss_func=trainer.compute_loss_func,
+        label_smoother=cast(Any, trainer.label_smoother),
+        num_processes=num_processes if args.average_tokens_across_devices else 1,
+    )

@@ -30,6 +30,8 @@ def test_one_process_has_all_there_is():
     assert stacked is embeddings and first == 0
     hyperparameters = {"temperature": 0.3, "beta": 0.5, "variant": "out"}
     for gather in (False, True):
-        loss, num_positives = contrastive_term(embeddings, labels, **hyperparameters, gather=gather)
+        loss, num_positives, _ = contrastive_term(
+            embeddings, labels, **hyperparameters, gather=gather
+        )
         assert loss == label_aware_contrastive_loss(embeddings, labels, **hyperparameters)
         assert num_positives.tolist() == [1, 1, 1, 1, 0, 0]

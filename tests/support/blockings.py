@@ -13,7 +13,7 @@ def in_every_blocking(embeddings, labels, beta, variant):
         leaf = embeddings.clone().requires_grad_()
         blocking = Blocking(rows, keeps_slopes)
         keys, anchors = to_unit_length(leaf), range(len(labels))
-        loss = contrastive_sum(keys, labels, anchors, 0.5, beta, variant, blocking)
+        loss = contrastive_sum(keys, labels, anchors, 0.5, beta, variant, blocking=blocking)
         loss.backward()
         results.append((loss.detach(), leaf.grad))
     return results

@@ -59,7 +59,7 @@ def error(shares, hyperparameters, seed, is_soft):
 
     own = weight.clone().requires_grad_()
     mine = images.split(sizes)[rank] @ own
-    part, num_positives = contrastive_term(
+    part, num_positives, _ = contrastive_term(
         mine, labels.split(sizes)[rank], **hyperparameters, gather=True
     )
     part.backward()
