@@ -23,12 +23,13 @@ from clce_hf.training import checks
 from clce_hf.training.checkpoints import load_weights, save_projection
 from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
+from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
 from clce_hf.training.meters import Meters
 from clce_hf.training.objective import Objective
 
 
-class CLCETrainer(PublishingTrainer):
+class CLCETrainer(HeadStartTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
@@ -232,8 +233,7 @@ class CLCETrainer(PublishingTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        folder = cast(str, self.state.best_model_checkpoint)
-        if not load_weights(self, None, self._capture, folder):
+        if not load_weights(self, None, self._capture, cast(str, self.state.best_model_checkpoint)):
             super()._load_best_model()
 
     def card_method(self) -> CardMethod:
