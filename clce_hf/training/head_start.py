@@ -60,16 +60,17 @@ def start_from_class_means(trainer: Trainer) -> None:
     capture = EmbeddingCapture(model, cast(Any, trainer.args).classification_layer)
     place, was_training = next(model.parameters()).device, model.training
     device = trainer.accelerator.device
+    is_elsewhere = place.type == "cpu" != device.type
     try:
         weight, bias = linear_parameters(capture.layer)
-        if place != device and place.type == "cpu":
+        if is_elsewhere:
             model.to(device)
         with _own_random_numbers(trainer.args.seed):
             embeddings, targets = _embeddings(trainer, model.eval(), capture, subset)
     finally:
         capture.remove()
         model.train(was_training)
-        if place != device and place.type == "cpu":
+        if is_elsewhere:
             model.to(place)
     start = class_mean_weights(embeddings, targets, len(weight), has_bias=bias is not None)
     rows, offsets = broadcast(tuple(tensor.to(device) for tensor in start))
