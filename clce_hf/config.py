@@ -1,7 +1,7 @@
 """The training arguments of CLCE."""
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 from transformers import TrainingArguments
 
@@ -32,6 +32,8 @@ class CLCEConfig(TrainingArguments):
         cached_mini_batch_size: None, or how many images to forward at a time, while still
             contrasting the whole batch of a device, exactly (GradCache): memory grows with the
             mini-batch, and each image is forwarded twice.
+        head_init: None starts from the classification layer as it is; "class_means" sets it, at the
+            start of each run that does not resume, to the class means of the training embeddings.
         layer_decay: None, or the factor of the learning rate from each layer to the one below.
         classification_layer: dotted name of the classification layer, where it cannot be found.
 
@@ -71,6 +73,10 @@ class CLCEConfig(TrainingArguments):
     cached_mini_batch_size: int | None = field(
         default=None,
         metadata={"help": "Forward this many images at a time; contrast the whole batch."},
+    )
+    head_init: Literal["class_means"] | None = field(
+        default=None,
+        metadata={"help": "Start the classification layer from class means of the embeddings."},
     )
     layer_decay: float | None = field(
         default=None,
@@ -119,6 +125,11 @@ def check_settings(args: CLCEConfig) -> None:
         raise ValueError(
             f"memory_size must not be negative, got {args.memory_size}: 0 contrasts with the batch "
             "alone."
+        )
+    if args.head_init not in (None, "class_means"):
+        raise ValueError(
+            f'head_init must be "class_means", or None for the layer as it is, got '
+            f"{args.head_init!r}."
         )
     _check_mini_batches(args)
     if args.samples_per_class is not None:
@@ -180,5 +191,7 @@ def card_settings(args: CLCEConfig, batch_size: int, training: dict[str, str]) -
     settings = {**loss, **training}
     if args.samples_per_class is not None:
         settings["sampler"] = f"groups of {args.samples_per_class} images of a class"
+    if args.head_init is not None:
+        settings["head start"] = "class means of the embeddings"
     decay = args.layer_decay
     return {**settings, "layer decay": "none" if decay is None else f"{decay:g}"}

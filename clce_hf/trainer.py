@@ -22,13 +22,14 @@ from clce_hf.training import checkpoints, checks
 from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
 from clce_hf.training.grouping import group_by_label
+from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
 from clce_hf.training.memory import EmbeddingMemory
 from clce_hf.training.meters import Meters
 from clce_hf.training.objective import objective_of
 
 
-class CLCETrainer(PublishingTrainer):
+class CLCETrainer(HeadStartTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
@@ -159,15 +160,16 @@ class CLCETrainer(PublishingTrainer):
         # Outside train() the loss is that of the batch alone, and the same at every call.
         memory = self._memory if self.is_in_train else None
         objective = objective_of(self, hyperparameters(self.args), memory)
-        num_items = num_items_in_batch
         if is_training(model):
             # Outside train() there are no accumulation steps to share with.
             step_share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
             step = self.state.global_step + 1
-            terms = objective.training_terms(forwarded, targets, num_items, step_share, step)
+            terms = objective.training_terms(
+                forwarded, targets, num_items_in_batch, step_share, step
+            )
             self._meters.add_step(terms, step_share)
         else:
-            terms = objective.evaluation_terms(forwarded, targets, num_items)
+            terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
             self._meters.add_evaluation(terms, forwarded.embeddings, targets)
         return loss_and_outputs(terms.loss, forwarded.outputs) if return_outputs else terms.loss
 

@@ -24,7 +24,7 @@ def main():
 
     train, held_out = data_args.load(args.seed, model_args.cache_dir, model_args.token)
     names = train.features["labels"].names
-    model, processor = model_args.load(names)
+    model, processor, _ = model_args.load(names)
     to_pixels = evaluation_rows(processor)
     augmented = training_rows(processor, data_args.rand_augment)
     train_rows, collator = mix_training(

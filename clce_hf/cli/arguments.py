@@ -1,6 +1,7 @@
 """Flags that say which model to train and how; those of the images are in `data_arguments.py`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -89,8 +90,10 @@ class ModelArguments(HubArguments):
                 "google/vit-base-patch16-224-in21k."
             )
 
-    def load(self, names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor]:
-        """Return the model, with a head for the classes of these names, and its image processor.
+    def load(self, names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
+        """Return the model with a head for these classes, its processor, and names of new weights.
+
+        A model that is untrained as a whole has no new weights among older ones.
 
         Raises:
             ValueError: if no model is named, or it cannot be loaded.
@@ -106,13 +109,14 @@ class ModelArguments(HubArguments):
                 ignore_mismatched_sizes=self.ignore_mismatched_sizes,
                 **self.hub,
             )
-        return create_model(
+        model, processor = create_model(
             str(self.model_type),
             str(self.image_processor_name),
             names,
             drop_path_rate=self.drop_path_rate,
             **self.hub,
         )
+        return model, processor, set()
 
 
 @dataclass
@@ -130,10 +134,23 @@ class TrainArguments(CLCEConfig):
     remove_unused_columns: bool = False
     # Trainer warns of pinning without an accelerator.
     dataloader_pin_memory: bool = torch.accelerator.is_available()
+    head_init: Literal["auto", "class_means", "none"] | None = field(  # pyrefly: ignore[bad-override]
+        default="auto",
+        metadata={
+            "help": "Start the classification layer from class means of the embeddings; auto does "
+            "where a pretrained model got a new one."
+        },
+    )
     card_pictures: bool = field(
         default=False,
         metadata={"help": "With --push_to_hub, draw a training curve and a map for the card."},
     )
+
+    def __post_init__(self) -> None:
+        # What auto comes to is known when the model is loaded, and put in its place then.
+        chosen, self.head_init = self.head_init, None
+        super().__post_init__()
+        self.head_init = chosen
 
 
 @dataclass

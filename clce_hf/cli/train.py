@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
@@ -19,6 +20,7 @@ from clce_hf.data.sources import HubDataset
 from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.hf_metrics import compute_accuracy
+from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
@@ -118,13 +120,16 @@ def make_trainer(
 ) -> CLCETrainer:
     """Load the model with a head for the classes of the images, and make its trainer.
 
+    `args.head_init` becomes what it comes to for this model.
+
     Raises:
         UserError: if the model cannot be loaded, or does not fit the images or the arguments.
     """
     train, held_out = images
     names = train.features["labels"].names
     with user_errors():
-        model, processor = _load_model(model_arguments, data, args, names)
+        model, processor, new_weights = _load_model(model_arguments, data, args, names)
+        args.head_init = _head_init(args, model, new_weights)
         to_pixels = evaluation_rows(processor)
         train_rows, collator = mix_training(
             training_rows(processor, data.rand_augment) if data.may_be_augmented else to_pixels,
@@ -145,11 +150,11 @@ def make_trainer(
 
 def _load_model(
     model: ModelArguments, data: DataArguments, args: CLCEConfig, names: list[str]
-) -> tuple[PreTrainedModel, BaseImageProcessor]:
+) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
     if uses_small_vit(model, data):
         if model.drop_path_rate is not None:
             raise ArgumentError("drop_path_rate", "the small ViT has no drop path: leave it out.")
-        return small_vit(names)
+        return *small_vit(names), set()
     if not args.do_train and (name := model.config_name or model.model_name_or_path):
         names_of_model = load_class_names(name, **model.hub)
         try:
@@ -159,6 +164,17 @@ def _load_model(
                 "do_train", f"{error} `clce-hf evaluate` matches them by name."
             ) from error
     return model.load(names)
+
+
+def _head_init(
+    args: CLCEConfig, model: PreTrainedModel, new_weights: set[str]
+) -> Literal["class_means"] | None:
+    """What the flag says or, of `auto`, class means where only the classification layer is new."""
+    wanted: str | None = args.head_init
+    if wanted == "auto" and new_weights:
+        name, _ = find_classification_layer(model, args.classification_layer)
+        return "class_means" if f"{name}.weight" in new_weights else None
+    return "class_means" if wanted == "class_means" else None
 
 
 def summary(args: CLCEConfig, outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""The first few training images of each class, drawn by seed."""
+"""A few training images of each class, drawn by seed."""
 
 from collections.abc import Sequence
 
@@ -29,6 +29,22 @@ def low_shot_rows(labels: Tensor, shots: int, seed: int, names: Sequence[str] = 
             f"{shots} shots need {shots} training images of each class, but class "
             f"{names[smallest] if names else smallest} has {int(sizes.min())}."
         )
+    return rows_of_each_class(labels, shots, seed).sort().values.tolist()
+
+
+def rows_of_each_class(labels: Tensor, most: int, seed: int) -> Tensor:
+    """Rows of at most `most` images of each class, drawn at random, in a random order.
+
+    Args:
+        labels: integers, shape (n,).
+        most: images of each class.
+        seed: decides the images.
+
+    Returns:
+        int64, shape (m,).
+    """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    rows = [order[labels[order] == label][:shots] for label in classes]
-    return torch.cat(rows).sort().values.tolist()
+    grouped, places = labels[order].sort(stable=True)
+    sizes = grouped.unique_consecutive(return_counts=True)[1]
+    number_in_class = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    return order[places[number_in_class < most].sort().values]

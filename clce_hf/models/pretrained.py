@@ -35,8 +35,10 @@ def load_model(
     drop_path_rate: float | None = None,
     ignore_mismatched_sizes: bool = False,
     **hub: Unpack[HubOptions],
-) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Load a model with a head for these classes, and its image processor.
+) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
+    """Load a model with a head for these classes, its image processor, and names of new weights.
+
+    New are those that the checkpoint lacks, or has for another number of classes.
 
     Args:
         name: of the model on the Hub, or a folder with a checkpoint.
@@ -57,8 +59,12 @@ def load_model(
             config_name or name, **label_settings(names), **hub
         )
         _adapt(config, names, drop_path_rate)
-        model = AutoModelForImageClassification.from_pretrained(
-            name, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes, **hub
+        model, loading = AutoModelForImageClassification.from_pretrained(
+            name,
+            config=config,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=True,
+            **hub,
         )
     except OSError as error:
         raise ValueError(_not_loaded(name, error)) from error
@@ -72,7 +78,8 @@ def load_model(
         if "drop_path_rate" not in str(error):
             raise
         raise _no_drop_path(name) from error
-    return model, _load_processor(processor_name or name, hub)
+    new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    return model, _load_processor(processor_name or name, hub), new
 
 
 def create_model(

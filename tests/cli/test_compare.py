@@ -11,6 +11,8 @@ import time
 import pytest
 import torch
 from support.launching import environment, launch
+from support.tiny import vit
+from transformers import ViTImageProcessor
 
 from clce_hf.cli.main import main
 from clce_hf.evaluation.paired import paired_difference
@@ -74,6 +76,25 @@ def test_methods_of_a_seed_start_alike_and_see_the_same(tmp_path):
         torch.testing.assert_close(values, weak[key], atol=1e-2, rtol=0)
     first, second = plain.values()
     assert (first - second).abs().max() > 0.1  # another seed is another start
+
+
+def test_every_method_has_the_start_of_a_new_head(folder, tmp_path):
+    vit(num_labels=7).save_pretrained(tmp_path / "seven")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "seven")
+    cold = tmp_path / "cold.yaml"
+    cold.write_text("cold: {head_init: null}\nasked: {head_init: class_means, variant: out}")
+    compare(
+        tmp_path / "run",
+        *("--train_dir", str(folder / "train"), "--validation_dir", str(folder / "validation")),
+        *("--model_name_or_path", str(tmp_path / "seven"), "--ignore_mismatched_sizes"),
+        *("--methods", "ce,clce", "--settings", str(cold), "--learning_rate", "0"),
+    )
+    ce, clce, asked = (logits(tmp_path / "run", name) for name in ("CE", "CLCE", "asked"))
+    for key, values in logits(tmp_path / "run", "cold").items():
+        assert torch.equal(ce[key], clce[key]) and torch.equal(ce[key], asked[key])
+        assert not torch.allclose(ce[key], values)
+    accuracies = {run["method"]: run["metrics"]["accuracy"] for run in results(tmp_path / "run")}
+    assert accuracies["CE"] > 0.9 > accuracies["cold"]
 
 
 def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):

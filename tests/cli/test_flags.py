@@ -152,7 +152,7 @@ def test_the_flags_are_those_of_the_example_of_transformers(program, monkeypatch
     taken = set(re.findall(r"--(\w+)", capsys.readouterr().out))
     fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
     of_clce = {field.name for field in dataclasses.fields(CLCEConfig) if field.init} - fields
-    assert len(fields) > 90 and len(of_clce) == 10
+    assert len(fields) > 90 and len(of_clce) == 11
     assert taken >= FLAGS_OF_THE_EXAMPLE | fields | of_clce
 
 

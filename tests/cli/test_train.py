@@ -125,12 +125,48 @@ def test_a_damaged_image_is_named(folder, checkpoint, tmp_path, share, workers):
 
 
 def test_a_head_for_other_classes(folder, tmp_path):
-    vit(num_labels=7).save_pretrained(tmp_path / "seven")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "seven")
+    save_for_other_classes(tmp_path / "seven")
     with pytest.raises(SystemExit, match="--ignore_mismatched_sizes"):
         train(folder, str(tmp_path / "seven"), tmp_path / "out")
     train(folder, str(tmp_path / "seven"), tmp_path / "out", "--ignore_mismatched_sizes")
     assert len(json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]) == 4
+
+
+def save_for_other_classes(folder):
+    vit(num_labels=7).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
+def head_init_of(output):
+    """What the arguments say that were saved beside a model."""
+    return torch.load(output / "training_args.bin", weights_only=False).head_init
+
+
+def test_a_new_head_starts_from_class_means(folder, checkpoint, tmp_path):
+    save_for_other_classes(tmp_path / "seven")
+    vit().vit.save_pretrained(tmp_path / "headless")
+    shutil.copy(tmp_path / "seven" / "preprocessor_config.json", tmp_path / "headless")
+    other = ["--ignore_mismatched_sizes", "--learning_rate", "0"]
+    runs = {
+        "mismatched": (tmp_path / "seven", other, "class_means"),
+        "headless": (tmp_path / "headless", [], "class_means"),
+        "not asked for": (tmp_path / "seven", [*other, "--head_init", "none"], None),
+        "fits": (checkpoint, [], None),
+        "fits, but asked for": (checkpoint, ["--head_init", "class_means"], "class_means"),
+    }
+    for name, (model, flags, expected) in runs.items():
+        train(folder, str(model), tmp_path / name, *flags)
+        assert head_init_of(tmp_path / name) == expected
+    accuracies = [
+        json.loads((tmp_path / name / "eval_results.json").read_text())["eval_accuracy"]
+        for name in ("mismatched", "not asked for")
+    ]
+    assert accuracies[0] > 0.9 > 0.5 >= accuracies[1]
+
+
+def test_a_model_trained_from_nothing_starts_from_its_own_head(tmp_path):
+    main(["train", "--output_dir", str(tmp_path), *QUICK])
+    assert head_init_of(tmp_path) is None
 
 
 def test_a_timm_checkpoint(folder, tmp_path):

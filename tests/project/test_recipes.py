@@ -132,7 +132,7 @@ HAVE = {
 def test_the_drop_path_of_models_that_have_one(name, tmp_path):
     folder = saved(tmp_path, HAVE[name]())
     for rate in (0.0, 0.3):
-        model, _ = load_model(
+        model, *_ = load_model(
             folder, list("abcd"), drop_path_rate=rate, ignore_mismatched_sizes=name != "beit"
         )
         assert max(drop_probabilities(model), default=0.0) == pytest.approx(rate)
@@ -140,13 +140,13 @@ def test_the_drop_path_of_models_that_have_one(name, tmp_path):
 
 def test_what_a_checkpoint_says_holds_where_no_drop_path_is_asked_for(tmp_path):
     folder = saved(tmp_path, beit(num_hidden_layers=3, drop_path_rate=0.2))
-    model, _ = load_model(folder, list("abcd"))
+    model, *_ = load_model(folder, list("abcd"))
     assert max(drop_probabilities(model)) == pytest.approx(0.2)
 
 
 def test_drop_path_does_not_displace_other_arguments_of_timm(tmp_path):
     folder = saved(tmp_path, HAVE["timm"]())
-    model, _ = load_model(folder, list("abcd"), drop_path_rate=0.1)
+    model, *_ = load_model(folder, list("abcd"), drop_path_rate=0.1)
     assert model.config.model_args == {**TINY, "drop_path_rate": 0.1}
 
 

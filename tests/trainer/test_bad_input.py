@@ -34,6 +34,7 @@ def labeled(values):
         ({"projection_dim": 0}, "projection_dim must be at least 1, got 0; None contrasts"),
         ({"layer_decay": 0.0}, r"layer_decay must lie in \(0, 1\], got 0.0"),
         ({"layer_decay": 1.1}, r"layer_decay must lie in \(0, 1\], got 1.1"),
+        ({"head_init": "means"}, "head_init must be \"class_means\", or None.*got 'means'"),
         ({"samples_per_class": 1}, "samples_per_class must be at least 2"),
         (
             {"samples_per_class": 3},

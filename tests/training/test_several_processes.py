@@ -14,6 +14,7 @@ MORE = [
     Case(arguments={"contrastive_weight": 1.0, "cached_mini_batch_size": 5, "temperature": 0.05}),
     Case(model="beit", missing=3, arguments={"label_smoothing_factor": 0.2}),
     Case(arguments={"contrastive_weight": 0.0, "cached_mini_batch_size": 3}),
+    Case(missing=3, arguments={"head_init": "class_means"}),
     Case(missing=3, soft=True, arguments={"label_smoothing_factor": 0.2, "variant": "out"}),
     Case(
         model="beit",
@@ -29,6 +30,7 @@ EVEN = {"accelerator_config": {"even_batches": True}}
 SHARDED = [
     Case(),
     Case(missing=3, arguments={"projection_dim": 128}),
+    Case(missing=3, arguments={"head_init": "class_means"}),
     Case(missing=3, arguments={"gradient_accumulation_steps": 2}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 3}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 5, "gradient_accumulation_steps": 2}),

@@ -1,0 +1,152 @@
+"""Start the classification layer from the class means of the training embeddings.
+
+The embeddings are those of a few images of each class, as training reads them, in evaluation mode.
+Nothing else changes: the random numbers of the run are those of a run without it, no hook stays on
+the model, and running statistics of batch normalization stay as they are.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any, cast
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from transformers import Trainer, set_seed
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from clce_hf.data.labels import read_labels
+from clce_hf.data.low_shot import rows_of_each_class
+from clce_hf.loss.targets import class_targets, is_labeled
+from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.head_init import class_mean_weights, linear_parameters
+from clce_hf.training.even_batches import fill_last_batches
+from clce_hf.training.labels import required_arguments, split_labels
+
+IMAGES_PER_CLASS = 50
+"""Images whose embeddings are averaged, at most; more hardly move a mean."""
+
+
+class HeadStartTrainer(Trainer):
+    """Trainer that sets the classification layer at the start of a run, as `head_init` says."""
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: DataLoader, resume_from_checkpoint: str | None
+    ) -> Any:
+        # Before anything wraps the model, and after model_init and a trial's arguments.
+        if cast(Any, self.args).head_init is not None and resume_from_checkpoint is None:
+            start_from_class_means(self)
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+
+def start_from_class_means(trainer: Trainer) -> None:
+    """Set the weights of the classification layer, alike in every process.
+
+    The processes share the images. A model that is not on its device yet, as FSDP and DeepSpeed
+    want it, is there meanwhile.
+
+    Raises:
+        ValueError: if the layer cannot be found or its weights cannot be set, if the training data
+            has no length or no readable labels, or if not every process has the model's weights.
+    """
+    _check_has_weights(trainer)
+    model = cast(nn.Module, trainer.model)
+    subset = _some_of_each_class(trainer)
+    capture = EmbeddingCapture(model, cast(Any, trainer.args).classification_layer)
+    place, was_training = next(model.parameters()).device, model.training
+    device = trainer.accelerator.device
+    is_elsewhere = place.type == "cpu" != device.type
+    try:
+        weight, bias = linear_parameters(capture.layer)
+        if is_elsewhere:
+            model.to(device)
+        with _own_random_numbers(trainer.args.seed):
+            embeddings, targets = _embeddings(trainer, model.eval(), capture, subset)
+    finally:
+        capture.remove()
+        model.train(was_training)
+        if is_elsewhere:
+            model.to(place)
+    start = class_mean_weights(embeddings, targets, len(weight), has_bias=bias is not None)
+    rows, offsets = broadcast(tuple(tensor.to(device) for tensor in start))
+    with torch.no_grad():
+        weight.copy_(rows.view_as(weight))
+        if bias is not None:
+            bias.copy_(offsets)
+
+
+def _check_has_weights(trainer: Trainer) -> None:
+    plugin = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+    if plugin is not None and plugin.cpu_ram_efficient_loading:
+        raise ValueError(
+            "head_init runs the model in every process before it is sharded, but with "
+            "cpu_ram_efficient_loading of fsdp_config only one has its weights: set it to false, "
+            "or leave head_init out."
+        )
+
+
+def _some_of_each_class(trainer: Trainer) -> Any:
+    dataset: Any = trainer.train_dataset
+    labels = read_labels(dataset, trainer.label_names) if has_length(dataset) else None
+    if labels is None:
+        raise ValueError(
+            "head_init needs training data with a length and readable labels, got "
+            f"{type(dataset).__name__}: leave head_init out, name the labels' column in "
+            "label_names, or give the data set a `targets` attribute."
+        )
+    rows = rows_of_each_class(labels, IMAGES_PER_CLASS, trainer.args.seed)
+    rows = rows[is_labeled(labels[rows])].tolist()
+    return dataset.select(rows) if isinstance(dataset, datasets.Dataset) else Subset(dataset, rows)
+
+
+def _embeddings(
+    trainer: Trainer, model: nn.Module, capture: EmbeddingCapture, subset: Any
+) -> tuple[Tensor, Tensor]:
+    """Return embeddings, float32 of shape (n, d), and their targets, in every process."""
+    accelerator, required = trainer.accelerator, required_arguments(model)
+    parts: list[tuple[Tensor, Tensor]] = []
+    batches = logging.tqdm(
+        _loader(trainer, subset),
+        desc="Class means",
+        delay=2,
+        disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero(),
+    )
+    with torch.no_grad():
+        for batch in batches:
+            inputs, labels = split_labels(batch, trainer.label_names, required)
+            with accelerator.autocast():
+                outputs, embeddings = capture.run(model, inputs)
+            logits = logits_of(outputs)
+            pair = embeddings.float(), class_targets(labels, logits, logits.shape[1])
+            parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(pair)))
+    embeddings, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return embeddings, targets
+
+
+def _loader(trainer: Trainer, subset: Any) -> DataLoader:
+    args = trainer.args
+    drops_last, args.dataloader_drop_last = args.dataloader_drop_last, False
+    try:
+        loader = trainer._get_dataloader(subset, "head_init", args.eval_batch_size)
+    finally:
+        args.dataloader_drop_last = drops_last
+    fill_last_batches(loader)
+    return loader
+
+
+@contextlib.contextmanager
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed every generator within, and leave all of them as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.accelerator.device_count())):
+            set_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
