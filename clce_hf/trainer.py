@@ -162,12 +162,10 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         objective = objective_of(self, hyperparameters(self.args), memory)
         if is_training(model):
             # Outside train() there are no accumulation steps to share with.
-            step_share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
+            share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
             step = self.state.global_step + 1
-            terms = objective.training_terms(
-                forwarded, targets, num_items_in_batch, step_share, step
-            )
-            self._meters.add_step(terms, step_share)
+            terms = objective.training_terms(forwarded, targets, num_items_in_batch, share, step)
+            self._meters.add_step(terms, share)
         else:
             terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
             self._meters.add_evaluation(terms, forwarded.embeddings, targets)

@@ -1,11 +1,11 @@
-"""The paper's claims on folders of photographs, with paired seeds, on two CPU cores.
+"""CLCE against cross-entropy on folders of photographs, with paired seeds, on two CPU cores.
 
 The last blocks of a checkpoint are trained on features of the frozen ones (frozen_features.py).
 Within a seed all methods see the same images, in the same order where their sampler is the same,
 and start from the same head. A killed study resumes, and several processes share one.
 
     python benchmarks/studies/claims.py shots --data clothing --checkpoint effnet --size 96 \\
-        --blocks 1
+        --blocks 1 --lr 1e-3 --batch 40 --steps 60 --shots 5 10 20 --seeds 10
 
 The folder holds train/CLASS/*.jpg and test/CLASS/*.jpg.
 """
@@ -46,7 +46,6 @@ def train(cell: Cell, args, images, measured, novel_images=None):
         images = images.of(torch.tensor(rows))
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {
-            "samples_per_class": 4,
             "learning_rate": args.lr,
             "max_steps": args.steps,
             "num_train_epochs": args.epochs,
@@ -136,25 +135,22 @@ def main():
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     data = frozen_features.features(args.data, args.checkpoint, args.size, args.blocks, args.cache)
-    name = f"{args.study}-{Path(args.data).name}-{Path(args.checkpoint).name}-{args.blocks}"
-    folder = Path(args.output, name, f"lr{args.lr:g}")
+    kind = "validation" if args.study in ("rate", "settings") else args.study
+    name = f"{kind}-{Path(args.data).name}-{Path(args.checkpoint).name}-{args.blocks}"
+    length = f"{args.steps}steps" if args.steps > 0 else f"{args.epochs:g}epochs"
+    folder = Path(args.output, name, f"lr{args.lr:g}-batch{args.batch}-{length}")
     methods, seeds = STUDIES[args.study], list(range(args.seeds))
     shots = [k or None for k in args.shots]
     metrics = ["accuracy", "negative_log_likelihood", "calibration_error"]
-    measured = data["validation" if args.study in ("rate", "settings") else "test"]
+    measured = data["validation" if kind == "validation" else "test"]
     run = functools.partial(train, args=args, images=data["train"], measured=measured)
     if args.study == "novel":
         cells = grid(methods, seeds)
         metrics = [f"{args.novel}_way_{k}_shot_{c}" for k in (5, 1) for c in CLASSIFIERS]
         metrics.append("accuracy")
         run = functools.partial(train_on_some_classes, args=args, data=data)
-    elif args.study == "batches":
-        args.steps, args.epochs = -1, 12
-        cells = grid(methods, seeds, shots[-1:], [16, 32, 64, 128])
     else:
         cells = grid(methods, seeds, shots)
-        if args.study == "calibration":
-            metrics += [f"calibrated_{name}" for name in metrics[1:]]
     if args.methods:
         cells = [cell for cell in cells if cell.method.name in args.methods]
     if not args.table:

@@ -10,7 +10,7 @@ from clce_hf.evaluation.table import Table
 
 
 def print_tables(runs, metrics):
-    """Markdown: means, deviations, and paired differences in accuracy to the better baselines."""
+    """Markdown: means, deviations, and paired differences in accuracy to the baselines."""
     groups = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         groups[run.shots, run.batch_size][run.method][run.seed] = run.metrics
@@ -20,12 +20,8 @@ def print_tables(runs, metrics):
 
 
 def summary(caption, methods, metrics):
-    """A row per method: its metrics by seed, and their differences to the best of each baseline."""
-    better = [
-        max(known, key=lambda name: mean(methods[name], metrics[0]))
-        for names in BASELINES
-        if (known := [name for name in names if name in methods])
-    ]
+    """A row per method: its metrics by seed, and the paired differences to each baseline."""
+    known = [name for name in BASELINES if name in methods]
     rows = []
     for name, by_seed in methods.items():
         entries = [name, str(len(by_seed))]
@@ -33,9 +29,9 @@ def summary(caption, methods, metrics):
             values = [measured[metric] for measured in by_seed.values()]
             spread = statistics.stdev(values) if len(values) > 1 else float("nan")
             entries.append(f"{mean(by_seed, metric):.4f} ± {spread:.4f}")
-        entries += [difference(by_seed, methods[base], metrics[0]) for base in better]
+        entries += [difference(by_seed, methods[base], metrics[0]) for base in known]
         rows.append([*entries, f"{1000 * mean(by_seed, 'seconds_per_step'):.0f}"])
-    header = ["", "seeds", *metrics, *(f"less {name}" for name in better), "ms per step"]
+    header = ["", "seeds", *metrics, *(f"less {name}" for name in known), "ms per step"]
     return Table(caption, header, rows)
 
 

@@ -36,7 +36,7 @@ class CompareArguments:
     """What to compare. Lists are separated by commas."""
 
     methods: str = field(
-        default="ce,supcon,clce,clce-uniform",
+        default="ce,supcon,clce",
         metadata={"help": f"Any of {', '.join(METHODS)}."},
     )
     settings: str | None = field(

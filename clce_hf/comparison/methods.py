@@ -12,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from clce_hf.config import CLCEConfig
+from clce_hf.loss.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ METHODS = {
     "ce": Method("CE", {"contrastive_weight": 0.0}),
     "supcon": Method("CE + SupCon", {"variant": "out", "beta": 0.0, "temperature": 0.1}),
     "clce": Method("CLCE", {}),
-    "clce-out": Method("CLCE, out", {"variant": "out"}),
-    "clce-uniform": Method("CLCE without hard negatives", {"beta": 0.0}),
+    "clce-paper": Method(
+        "CLCE, the paper's values", {**Hyperparameters()._asdict(), "memory_size": 0}
+    ),
 }
 """Methods by their names on the command line. SupCon is Khosla et al.'s, arXiv 2004.11362."""
 

@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from support import ROOT
-from support.tiny import beit, vit
+from support.reference import contrastive_reference
+from support.tiny import Images, beit, vit
 from support.tiny_models import TINY_MODELS, save_timm
 from torchvision.transforms.v2 import RandAugment
 from transformers import (
@@ -18,6 +20,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from clce_hf import CLCETrainer
 from clce_hf.cli.main import main, parse
 from clce_hf.errors import ArgumentError
 from clce_hf.models.pretrained import load_model
@@ -45,6 +48,7 @@ def test_a_recipe_says_what_the_authors_do(recipe):
     assert (args.learning_rate, args.layer_decay, args.weight_decay) == (7e-4, 0.65, 0.05)
     assert (args.contrastive_weight, args.temperature) == (0.9, 0.5)
     assert (args.beta, args.variant, args.projection_dim) == (1.0, "in", None)
+    assert (args.memory_size, args.head_init) == (0, "none")
     assert (args.label_smoothing_factor, args.max_grad_norm) == (0.1, 0)
     assert "adamw" in args.optim
     assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.9, 0.999, 1e-8)
@@ -55,7 +59,26 @@ def test_a_recipe_says_what_the_authors_do(recipe):
 
 
 def test_every_recipe_is_tested():
-    assert {file.stem for file in FOLDER.glob("*.yaml")} == {*EPOCHS, "novel_classes"}
+    assert {file.stem for file in FOLDER.glob("*.yaml")} == {*EPOCHS, "novel_classes", "paper"}
+
+
+def test_the_recipe_of_the_paper_is_the_formula_as_published(tmp_path):
+    flags = ["--learning_rate", "0", "--max_steps", "2", "--logging_strategy", "steps"]
+    flags += ["--logging_steps", "1", "--use_cpu", "true", "--output_dir", str(tmp_path)]
+    args = parse([str(FOLDER / "paper.yaml"), *flags, "--per_device_train_batch_size", "16"])[2]
+    args.head_init = None  # as the command line reads "none" once it has the model
+    model, images = vit(), Images(16)
+    trainer = CLCETrainer(model, args, train_dataset=images)
+    trainer.train()
+    with torch.no_grad():
+        hidden = model.vit(images.pixel_values).last_hidden_state[:, 0]
+        logits = model.classifier(hidden).double()
+    contrastive = contrastive_reference(hidden, images.targets, 0.5, 1.0, "in")
+    cross_entropy = F.cross_entropy(logits, torch.tensor(images.targets))
+    published = 0.1 * cross_entropy + 0.9 * contrastive
+    # The second step sees the same batch, in another order: with a memory it would differ.
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses == pytest.approx([published.item()] * 2, rel=1e-5)
 
 
 def test_the_recipe_for_novel_classes_trains(folder, tmp_path):
