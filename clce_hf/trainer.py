@@ -33,7 +33,7 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
-    the paper's hyperparameters then hold. `compute_loss_func` and `label_smoothing_factor` act on
+    the defaults of `CLCEConfig` then hold. `compute_loss_func` and `label_smoothing_factor` act on
     the cross-entropy term. Evaluation reports the cross-entropy as `eval_loss`, so that it compares
     with any other Trainer's, and the contrastive term within each batch of the evaluation as
     `eval_contrastive_loss`; predictions are the model's logits.

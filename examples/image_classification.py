@@ -4,7 +4,7 @@ It takes the flags of Transformers' run_image_classification.py and those of CLC
 
     python examples/image_classification.py --model_name_or_path google/vit-base-patch16-224-in21k \
         --train_dir photos/train --validation_dir photos/validation --output_dir runs/photos \
-        --do_train --do_eval --samples_per_class 4
+        --do_train --do_eval
 """
 
 from transformers import HfArgumentParser, set_seed

@@ -44,7 +44,7 @@ def main(images, checkpoint, output, *, epochs=5.0):
 
     args = CLCEConfig(
         output,
-        samples_per_class=4,
+        head_init="class_means",
         per_device_train_batch_size=32,
         num_train_epochs=epochs,
         learning_rate=5e-5,

@@ -37,7 +37,7 @@ SETTINGS = [  # chosen on validation images
 ]
 NOVEL = [CE, CLCE, SUPCON, PAPER, Method("CLCE, lambda 0.2", {"contrastive_weight": 0.2})]
 STUDIES = {
-    "rate": [CE, CE_MEANS],
+    "rate": CLAIMED,
     "settings": [*CLAIMED, SUPCON_MEANS, *SETTINGS],
     "shots": SHOTS,
     "novel": NOVEL,

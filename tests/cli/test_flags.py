@@ -100,7 +100,10 @@ def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, ca
         (["--image_column_name", "photo"], "--image_column_name: .* 'photo'.*image, label"),
         (["--label_column_name", "species"], "--label_column_name: .* 'species'.*image, label"),
         (["--model_name_or_path", ""], "give --model_name_or_path.*google/vit"),
-        (["--samples_per_class", "8"], "samples_per_class=8 fills the batch of 8"),
+        (
+            ["--samples_per_class", "8", "--memory_size", "0"],
+            "samples_per_class=8 fills the batch of 8",
+        ),
         (["--drop_path_rate", "0.1"], "--drop_path_rate: vit has no drop path"),
         (["--image_processor_name", "no/such"], "--image_processor_name: .*of 'no/such'"),
     ],
@@ -152,7 +155,7 @@ def test_the_flags_are_those_of_the_example_of_transformers(program, monkeypatch
     taken = set(re.findall(r"--(\w+)", capsys.readouterr().out))
     fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
     of_clce = {field.name for field in dataclasses.fields(CLCEConfig) if field.init} - fields
-    assert len(fields) > 90 and len(of_clce) == 11
+    assert len(fields) > 90 and len(of_clce) == 12
     assert taken >= FLAGS_OF_THE_EXAMPLE | fields | of_clce
 
 

@@ -4,12 +4,13 @@ from clce_hf.comparison.methods import METHODS, Method, read_methods, vary
 
 
 def test_only_methods_with_a_contrastive_term_are_varied():
-    methods = [METHODS["ce"], METHODS["clce-out"]]
+    supcon = METHODS["supcon"]
+    methods = [METHODS["ce"], supcon]
     assert vary(methods) == methods
     assert vary(methods, temperature=[0.1, 0.5], contrastive_weight=[]) == [
         METHODS["ce"],
-        Method("CLCE, out, temperature 0.1", {"variant": "out", "temperature": 0.1}),
-        Method("CLCE, out, temperature 0.5", {"variant": "out", "temperature": 0.5}),
+        Method("CE + SupCon, temperature 0.1", {**supcon.settings, "temperature": 0.1}),
+        Method("CE + SupCon, temperature 0.5", {**supcon.settings, "temperature": 0.5}),
     ]
 
 

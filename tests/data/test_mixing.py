@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from support.tiny import (
     NUM_CLASSES,
+    PAPER,
     GradientRecorder,
     Images,
     SoftImages,
@@ -173,6 +174,7 @@ def test_gradients_are_those_of_the_written_out_loss(tmp_path, build, sizes, smo
         dataset,
         max_steps=1,
         contrastive_weight=weight,
+        **PAPER,
         per_device_train_batch_size=size,
         gradient_accumulation_steps=accumulation,
         train_sampling_strategy="sequential",

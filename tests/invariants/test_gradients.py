@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.tiny import (
+    PAPER,
     GradientRecorder,
     Images,
     beit,
@@ -105,6 +106,7 @@ def test_accumulated_gradients_are_those_of_the_written_out_loss(
         tmp_path,
         max_steps=1,
         contrastive_weight=weight,
+        **PAPER,
         per_device_train_batch_size=size,
         gradient_accumulation_steps=steps,
         train_sampling_strategy="sequential",

@@ -16,6 +16,8 @@ from transformers import (
 from clce_hf import CLCEConfig
 
 NUM_CLASSES = 4
+PAPER: dict[str, Any] = {"temperature": 0.5, "beta": 1.0, "variant": "in", "memory_size": 0}
+"""The paper's values, which the functions of the loss have by default."""
 CLASSES = ["ant", "bee", "cat", "dog"]
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,

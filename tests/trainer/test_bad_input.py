@@ -105,7 +105,7 @@ def test_float_labels_of_a_dataset_are_found_before_training(tmp_path):
 
 
 def test_a_group_that_fills_the_batch(tmp_path):
-    args = config(tmp_path, samples_per_class=8, per_device_train_batch_size=8)
+    args = config(tmp_path, samples_per_class=8, memory_size=0)
     with pytest.raises(ValueError, match=r"samples_per_class=8 fills the batch of 8.*train_batch"):
         CLCETrainer(vit(), args, train_dataset=Images())
     args.contrastive_weight = 0.0  # nothing is contrasted, so nothing is missing

@@ -17,7 +17,7 @@ from clce_hf import CLCETrainer, label_aware_contrastive_loss
 
 
 def test_terms_are_logged_as_means_over_the_interval(tmp_path):
-    kinds = {"gradient_accumulation_steps": 2, "max_steps": 4}
+    kinds = {"gradient_accumulation_steps": 2, "max_steps": 4, "contrastive_weight": 0.9}
     fine = train(CLCETrainer, vit(), config(tmp_path, logging_steps=1, **kinds))
     coarse = train(CLCETrainer, vit(), config(tmp_path, logging_steps=4, **kinds))
     for name in ("loss", "ce_loss", "contrastive_loss", "positives_per_anchor"):
@@ -29,7 +29,7 @@ def test_terms_are_logged_as_means_over_the_interval(tmp_path):
 
 
 def test_positives_per_anchor_are_counted(tmp_path):
-    grouped = train(CLCETrainer, vit(), config(tmp_path, samples_per_class=4))
+    grouped = train(CLCETrainer, vit(), config(tmp_path, samples_per_class=4, memory_size=0))
     assert logged(grouped, "positives_per_anchor") == [3.0, 3.0, 3.0]
 
 
@@ -75,11 +75,13 @@ def test_a_stream_is_trained_on(tmp_path):
 
 def test_evaluation_contrasts_each_batch(tmp_path):
     model, images = vit(), Images(16)
-    args = config(tmp_path, per_device_eval_batch_size=16)
+    hyperparameters = {"temperature": 0.2, "beta": 0.5, "variant": "in"}
+    args = config(tmp_path, per_device_eval_batch_size=16, **hyperparameters)
     metrics = CLCETrainer(model, args, eval_dataset=images).evaluate(metric_key_prefix="test")
     with torch.no_grad():
         pooled = model.eval().vit(images.pixel_values).last_hidden_state[:, 0]
-    expected = label_aware_contrastive_loss(pooled, torch.tensor(images.targets))
+    labels = torch.tensor(images.targets)
+    expected = label_aware_contrastive_loss(pooled, labels, **hyperparameters)
     assert metrics["test_contrastive_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -87,13 +89,16 @@ def test_evaluation_weighs_batches_by_their_anchors(tmp_path):
     model, images = vit(), Images(15)
     batches = [[0, 0, 1, 1], [0, 0, 1, 2], [0, 1, 2, 3], [3, 3, 3]]
     images.targets = [label for batch in batches for label in batch]
-    args = config(tmp_path, per_device_eval_batch_size=4)
+    hyperparameters = {"temperature": 0.2, "beta": 0.5, "variant": "in"}
+    args = config(tmp_path, per_device_eval_batch_size=4, **hyperparameters)
     metrics = CLCETrainer(model, args, eval_dataset=images).evaluate()
     with torch.no_grad():
         pooled = model.eval().vit(images.pixel_values).last_hidden_state[:, 0]
     losses, anchors = [], []
     for embeddings, labels in zip(pooled.split(4), batches, strict=True):
-        losses.append(label_aware_contrastive_loss(embeddings, torch.tensor(labels)).item())
+        targets = torch.tensor(labels)
+        loss = label_aware_contrastive_loss(embeddings, targets, **hyperparameters)
+        losses.append(loss.item())
         anchors.append(sum(labels.count(label) > 1 for label in labels))
     assert anchors == [4, 2, 0, 3]
     expected = np.average(losses, weights=anchors)
@@ -161,7 +166,7 @@ def test_preprocess_logits_for_metrics(tmp_path):
 
 def test_most_images_without_positives_are_warned_of_once(tmp_path, caplog):
     lonely = Images(64, num_classes=64)
-    args = config(tmp_path, max_steps=8)
+    args = config(tmp_path, max_steps=8, memory_size=0)
     CLCETrainer(vit(num_labels=64), args, train_dataset=lonely).train()
     warnings = [
         record.message for record in caplog.records if "samples_per_class" in record.message
