@@ -109,13 +109,14 @@ class CLCETrainer(PublishingTrainer):
         self._meters.start_training()
         if self._capture is not None:
             self._capture.remove()
-        self._capture, self._memory = None, EmbeddingMemory(args.memory_size)
+        self._capture, self._memory = None, EmbeddingMemory(0)
         if args.contrastive_weight > 0:
             gathered = self.accelerator.num_processes if args.gather_across_devices else 1
             contrasted = gathered * self._train_batch_size
             checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
             layer, size = args.classification_layer, args.projection_dim
             self._capture = read_embeddings(model, layer, size, args.seed)
+            self._memory = EmbeddingMemory(args.memory_size)
         self._forward = Forward(self._capture, self.accelerator.no_sync)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -159,15 +160,14 @@ class CLCETrainer(PublishingTrainer):
         # Outside train() the loss is that of the batch alone, and the same at every call.
         memory = self._memory if self.is_in_train else None
         objective = objective_of(self, hyperparameters(self.args), memory)
-        num_items = num_items_in_batch
         if is_training(model):
             # Outside train() there are no accumulation steps to share with.
-            step_share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
+            share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
             step = self.state.global_step + 1
-            terms = objective.training_terms(forwarded, targets, num_items, step_share, step)
-            self._meters.add_step(terms, step_share)
+            terms = objective.training_terms(forwarded, targets, num_items_in_batch, share, step)
+            self._meters.add_step(terms, share)
         else:
-            terms = objective.evaluation_terms(forwarded, targets, num_items)
+            terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
             self._meters.add_evaluation(terms, forwarded.embeddings, targets)
         return loss_and_outputs(terms.loss, forwarded.outputs) if return_outputs else terms.loss
 

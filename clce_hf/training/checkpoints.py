@@ -93,7 +93,7 @@ def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
     file = _memory_file(trainer, folder, gathers)
     if file.is_file():
         memory.load_state_dict(safetensors.torch.load_file(file), trainer.args.device)
-    elif not memory.is_full:
+    elif not memory.is_full and (trainer.is_world_process_zero() or not gathers):
         logger.warning(
             f"The checkpoint {Path(folder).name} has no {file.name}: it was saved with "
             "memory_size=0 or save_only_model, or came from the Hub. The memory of past embeddings "
