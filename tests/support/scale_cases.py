@@ -44,7 +44,10 @@ EVALUATED = 19
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last."""
+    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last.
+
+    The gradients of one step are compared.
+    """
 
     model: str = "vit"
     batch: int = 16
@@ -52,6 +55,7 @@ class Case:
     soft: bool = False
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compared_step: int = 0
 
     @property
     def name(self) -> str:
@@ -101,7 +105,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
-    """Return the first step's gradients, the logs, and the weights and predictions after all."""
+    """Return one step's gradients, the logs, and the weights and predictions after all."""
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": case.batch // num_processes,
         "max_steps": STEPS,
@@ -128,7 +132,10 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     assert trainer.is_fsdp_enabled == bool(args.fsdp)
     logs = [name for name in LOGS if name in trainer.state.log_history[0]]
     return {
-        **{f"gradient.{name}": whole(value) for name, value in recorder.steps[0].items()},
+        **{
+            f"gradient.{name}": whole(value)
+            for name, value in recorder.steps[case.compared_step].items()
+        },
         **{f"weight.{name}": whole(value.detach()) for name, value in model.named_parameters()},
         "prediction": torch.as_tensor(predictions),
         **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in logs},
