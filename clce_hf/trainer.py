@@ -45,7 +45,6 @@ class CLCETrainer(PublishingTrainer):
     # rescale by the model's signature, wrongly for models like BEiT that drop num_items_in_batch.
     loss_is_scaled_for_ga = True
     pushed_files = (PROJECTION_FILE,)
-    never_pushed = (checkpoints.MEMORY_FILES,)
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
     def __init__(

@@ -82,6 +82,26 @@ def grid(batch: int, missing: int = 3, mini_batch_size: int = 3) -> list[Case]:
     ]
 
 
+def with_memory(batch: int) -> list[Case]:
+    """A memory that wraps, held against one process in the last of the steps."""
+    size = 3 * batch // 2 - 1
+    choices: list[dict[str, Any]] = [
+        {},
+        {"projection_dim": 128},
+        {"gradient_accumulation_steps": 2},
+        {"cached_mini_batch_size": 3},
+        {"gradient_accumulation_steps": 2, "cached_mini_batch_size": 3, "projection_dim": 128},
+        {"memory_size": batch - 3},
+    ]
+    # With AdamW, the weights would differ by rounding in the last step, and so the gradients.
+    arguments = {"memory_size": size, "optim": "sgd"}
+    return [
+        Case("vit", batch, 3, soft, {**arguments, **chosen}, compared_step=STEPS - 1)
+        for chosen in choices
+        for soft in ((False, True) if chosen == {} else (False,))
+    ]
+
+
 class SyncCounter(TrainerCallback):
     """Counts how often DistributedDataParallel reduced all gradients."""
 
@@ -104,7 +124,9 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value.clone()
 
 
-def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
+def train(
+    case: Case, folder: Path, num_processes: int, trainer_class: type = CLCETrainer
+) -> dict[str, Tensor]:
     """Return one step's gradients, the logs, and the weights and predictions after all."""
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": case.batch // num_processes,
@@ -124,7 +146,7 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     if args.fsdp:
         shard_on_cpu()
     model = MODELS[case.model](**case.model_config)
-    trainer = CLCETrainer(model, args, train_dataset=data, callbacks=[recorder, counter])
+    trainer = trainer_class(model, args, train_dataset=data, callbacks=[recorder, counter])
     counter.trainer = trainer
     trainer.train()
     predictions = trainer.predict(cast(Any, Images(EVALUATED, seed=1))).predictions

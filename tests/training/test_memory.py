@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.by_hand import ByHand, Recorder
+from support.resuming import memory_file
 from support.scale_cases import Case, differences
 from support.scale_cases import train as train_case
 from support.tiny import (
@@ -106,7 +107,7 @@ def test_images_without_label_do_not_go_with_probabilities(tmp_path):
 
     fields = {"memory_size": 12, "max_steps": 4, "save_strategy": "steps", "save_steps": 3}
     recorded(tmp_path, Images(48), Recorder(reverse), **fields)
-    held = load_file(tmp_path / "checkpoint-3" / "embedding_memory.safetensors")
+    held = load_file(memory_file(tmp_path / "checkpoint-3"))
     assert held["targets"].shape == (12, NUM_CLASSES)
 
 
@@ -132,7 +133,7 @@ def test_cached_mini_batches_fill_it_once(tmp_path, size):
     assert found["log"] < 1e-5
     saved = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1, "memory_size": 100}
     recorded(tmp_path, Images(), cached_mini_batch_size=size, **saved)
-    held = load_file(tmp_path / "checkpoint-1" / "embedding_memory.safetensors")
+    held = load_file(memory_file(tmp_path / "checkpoint-1"))
     assert held["embeddings"].shape == (8, 32)
 
 
@@ -142,7 +143,7 @@ def test_cached_mini_batches_fill_it_once(tmp_path, size):
 def test_what_is_contrasted_is_stored_in_float32(tmp_path, fields):
     saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2, "memory_size": 20}
     recorded(tmp_path, Images(), **fields, **saved)
-    held = load_file(tmp_path / "checkpoint-2" / "embedding_memory.safetensors")
+    held = load_file(memory_file(tmp_path / "checkpoint-2"))
     assert held["embeddings"].dtype == torch.float32
     assert held["embeddings"].shape == (16, fields.get("projection_dim", 32))
     torch.testing.assert_close(held["embeddings"].norm(dim=1), torch.ones(16))
