@@ -87,7 +87,8 @@ class EmbeddingMemory:
         held = self.keys()
         if held is None:
             return {}
-        return {**held._asdict(), "next": torch.tensor(self._next)}
+        next_place = torch.tensor(self._next)
+        return {"embeddings": held.embeddings, "targets": held.targets, "next": next_place}
 
     def load_state_dict(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Restore a memory; of one of another size, the newest embeddings that fit.
