@@ -52,7 +52,7 @@ class ByHand:
 
     def __init__(self, weights: dict[str, Tensor], args: Any) -> None:
         self.args = args
-        self.model = vit().double()
+        self.model: Any = vit().double()
         if args.projection_dim is not None:
             self.model.projection_head = ProjectionHead(32, args.projection_dim).double()
         self.model.load_state_dict(weights)
@@ -65,7 +65,7 @@ class ByHand:
             pooled = self.model.projection_head(pooled)
         own = list(zip(pooled, batch["labels"].tolist(), strict=True))
         rows, labels = zip(*own, *past[-self.args.memory_size :], strict=True)
-        reference = contrastive_reference
+        reference: Any = contrastive_reference
         if any(isinstance(label, list) for label in labels):
             eye = torch.eye(NUM_CLASSES).tolist()
             labels = [label if isinstance(label, list) else eye[label] for label in labels]
