@@ -44,10 +44,7 @@ EVALUATED = 19
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last.
-
-    The gradients of one step are compared.
-    """
+    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last."""
 
     model: str = "vit"
     batch: int = 16
@@ -84,22 +81,16 @@ def grid(batch: int, missing: int = 3, mini_batch_size: int = 3) -> list[Case]:
 
 def with_memory(batch: int) -> list[Case]:
     """A memory that wraps, held against one process in the last of the steps."""
-    size = 3 * batch // 2 - 1
-    choices: list[dict[str, Any]] = [
-        {},
-        {"projection_dim": 128},
-        {"gradient_accumulation_steps": 2},
-        {"cached_mini_batch_size": 3},
-        {"gradient_accumulation_steps": 2, "cached_mini_batch_size": 3, "projection_dim": 128},
-        {"memory_size": batch - 3},
-    ]
     # With AdamW, the weights would differ by rounding in the last step, and so the gradients.
-    arguments = {"memory_size": size, "optim": "sgd"}
-    return [
-        Case("vit", batch, 3, soft, {**arguments, **chosen}, compared_step=STEPS - 1)
-        for chosen in choices
-        for soft in ((False, True) if chosen == {} else (False,))
-    ]
+    size: dict[str, Any] = {"memory_size": 3 * batch // 2 - 1, "optim": "sgd"}
+    accumulated, cached = {"gradient_accumulation_steps": 2}, {"cached_mini_batch_size": 3}
+    head = {"projection_dim": 128}
+    choices = [size, {**size, "memory_size": batch - 3}]
+    choices += [{**size, **more} for more in (head, accumulated, cached)]
+    choices.append({**size, **accumulated, **cached, **head})
+    cases = [Case("vit", batch, 3, arguments=chosen) for chosen in choices]
+    cases.append(Case("beit", batch, 3, soft=True, arguments=size))
+    return [dataclasses.replace(case, compared_step=STEPS - 1) for case in cases]
 
 
 class SyncCounter(TrainerCallback):

@@ -1,7 +1,5 @@
 """Training with a memory of past embeddings, held against the loss written out by hand."""
 
-import logging
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,14 +22,12 @@ from transformers import Trainer, TrainingArguments
 
 from clce_hf import CLCETrainer, label_aware_contrastive_loss
 
-NEVER_CLIPPED = {"max_grad_norm": 0.0}
-
 
 def recorded(folder, data, recorder=None, **fields):
     recorder = recorder or Recorder()
     trainer = CLCETrainer(
         vit(),
-        config(folder, **NEVER_CLIPPED, **fields),
+        config(folder, max_grad_norm=0.0, **fields),
         train_dataset=data,
         data_collator=recorder.collate,
         callbacks=[recorder],
@@ -43,9 +39,8 @@ def recorded(folder, data, recorder=None, **fields):
 def assert_is_by_hand(trainer, recorder):
     """Compare the gradients of every step; micro-batches are taken as they came."""
     past, batches = [], iter(recorder.batches)
-    a_step = trainer.args.gradient_accumulation_steps
     for weights, gradients in recorder.steps:
-        micro_batches = [next(batches) for _ in range(a_step)]
+        micro_batches = [next(batches) for _ in range(trainer.args.gradient_accumulation_steps)]
         expected = ByHand(weights, trainer.args).gradients(micro_batches, past)
         assert largest_relative_difference(gradients, expected) < 1e-5
 
@@ -180,8 +175,9 @@ def test_evaluation_leaves_the_memory_alone(tmp_path):
     assert_same_weights(evaluated.model, plain.model)
     # Nor does it look at it.
     again = CLCETrainer(evaluated.model, evaluated.args, eval_dataset=Images(16, seed=1))
-    found = again.evaluate()["eval_contrastive_loss"]
-    assert found == logged(evaluated, "eval_contrastive_loss")[-1]
+    assert (
+        again.evaluate()["eval_contrastive_loss"] == logged(evaluated, "eval_contrastive_loss")[-1]
+    )
 
 
 def test_without_contrast_it_is_stock_trainer(tmp_path, caplog):
@@ -197,23 +193,10 @@ def test_without_contrast_it_is_stock_trainer(tmp_path, caplog):
     assert "memory" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("memory_size", "steps", "warned"),
-    [(8, 6, False), (8, 7, True), (16, 8, False), (16, 9, True), (1000, 16, False), (0, 5, True)],
-)
-def test_missing_positives_are_told_once_the_memory_is_full(
-    tmp_path, caplog, memory_size, steps, warned
-):
-    args = config(tmp_path, per_device_train_batch_size=4, memory_size=memory_size, max_steps=steps)
-    train_on = Images(64, num_classes=64)
-    with caplog.at_level(logging.WARNING, logger="clce_hf"):
-        CLCETrainer(vit(num_labels=64), args, train_dataset=train_on).train()
-    told = [record for record in caplog.records if record.name == "clce_hf.training.meters"]
-    assert len(told) == warned
-    for record in told:
-        assert "100% of the images" in record.message and "Raise memory_size" in record.message
-
-
-def test_a_negative_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="memory_size must not be negative, got -1"):
-        config(tmp_path, memory_size=-1)
+def test_a_batch_of_one_class_finds_negatives_in_the_memory(tmp_path):
+    one_class = {"samples_per_class": 8, "temperature": 0.1}
+    with pytest.raises(ValueError, match=r"images of one class.*or set memory_size"):
+        recorded(tmp_path, Images(), **one_class)
+    trainer, recorder = recorded(tmp_path, Images(), memory_size=20, **one_class)
+    assert all(len(batch["labels"].unique()) == 1 for batch in recorder.batches)
+    assert_is_by_hand(trainer, recorder)

@@ -47,7 +47,7 @@ SHARDED = [
     Case(arguments={**EVEN, "cached_mini_batch_size": 3}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 5, "gradient_accumulation_steps": 2}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 1, "projection_dim": 5}),
-    *with_memory(16)[:3],
+    *with_memory(16)[:4],
 ]
 
 
