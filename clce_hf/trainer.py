@@ -46,7 +46,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
     # rescale by the model's signature, wrongly for models like BEiT that drop num_items_in_batch.
     loss_is_scaled_for_ga = True
     pushed_files = (PROJECTION_FILE,)
-    never_pushed = (checkpoints.MEMORY_FILES,)
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
     def __init__(
@@ -110,13 +109,14 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         self._meters.start_training()
         if self._capture is not None:
             self._capture.remove()
-        self._capture, self._memory = None, EmbeddingMemory(args.memory_size)
+        self._capture, self._memory = None, EmbeddingMemory(0)
         if args.contrastive_weight > 0:
             gathered = self.accelerator.num_processes if args.gather_across_devices else 1
             contrasted = gathered * self._train_batch_size
             checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
             layer, size = args.classification_layer, args.projection_dim
             self._capture = read_embeddings(model, layer, size, args.seed)
+            self._memory = EmbeddingMemory(args.memory_size)
         self._forward = Forward(self._capture, self.accelerator.no_sync)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:

@@ -31,8 +31,6 @@ class PublishingTrainer(Trainer):
 
     pushed_files: tuple[str, ...] = ()
     """Files of a checkpoint, beside those that Trainer knows, to be pushed with the model."""
-    never_pushed: tuple[str, ...] = ()
-    """Patterns of files of a checkpoint to be left out where a whole checkpoint is pushed."""
 
     def __init__(
         self, model: Any = None, args: TrainingArguments | None = None, *others: Any, **named: Any

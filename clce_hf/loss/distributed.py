@@ -82,9 +82,9 @@ def contrastive_term(
         num_processes = dist.get_world_size() if dist.is_initialized() else 1
     anchors = range(first, first + len(targets))
     of_batch, constant_keys = Keys(keys, all_targets), None
+    num_positives = count_positives(all_targets, None if past is None else past.targets)
     if past is not None:
         constant_keys, all_targets = past.embeddings, torch.cat([all_targets, past.targets])
-    num_positives = count_positives(all_targets)[: len(keys)]
     total = contrastive_sum(keys, all_targets, anchors, temperature, beta, variant, constant_keys)
     loss = total * num_processes / count_anchors(num_positives).clamp_min(1)
     return ContrastiveTerm(loss, num_positives[anchors.start : anchors.stop], of_batch)

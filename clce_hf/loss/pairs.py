@@ -67,20 +67,30 @@ def pairs_of(targets: Tensor, anchors: range, counted: Tensor, dtype: torch.dtyp
     return Pairs(same, same, same, None, None, num_positives, num_negatives)
 
 
-def count_positives(targets: Tensor) -> Tensor:
+def count_positives(targets: Tensor, past: Tensor | None = None) -> Tensor:
     """Return how many other samples share each sample's label, or their total agreement.
 
     Args:
         targets: integers, shape (n,), or class probabilities in float32 at least, shape
             (n, classes).
+        past: targets of more samples, of the same kind, to be counted for the others alone.
 
     Returns:
         Shape (n,), int64 for integers, 0 where the label is `IGNORE_INDEX`; floating point for
         probabilities: the expected number if each sample's class is drawn from them.
     """
     if targets.is_floating_point():
-        return (targets * (targets.sum(0) - targets)).sum(1).clamp_min(0)
-    _, class_of, class_sizes = targets.unique(return_inverse=True, return_counts=True)
+        of_others = targets.sum(0) - targets
+        if past is not None:
+            of_others += past.sum(0)
+        return (targets * of_others).sum(1).clamp_min(0)
+    classes, class_of, class_sizes = targets.unique(return_inverse=True, return_counts=True)
+    if past is not None:
+        # Many more than the others, as a rule, so they are not sorted. The last class is for those
+        # whose class is not among the others'.
+        places = torch.searchsorted(classes, past)
+        is_counted = F.pad(classes, (0, 1), value=IGNORE_INDEX)[places] == past
+        class_sizes = F.pad(class_sizes, (0, 1)).index_add_(0, places, is_counted.long())
     return (class_sizes[class_of] - 1).masked_fill(targets == IGNORE_INDEX, 0)
 
 

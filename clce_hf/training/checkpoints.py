@@ -15,9 +15,9 @@ from clce_hf.training.memory import EmbeddingMemory
 
 logger = logging.getLogger(__name__)
 
-MEMORY_FILES = "embedding_memory*.safetensors"
-"""Pattern of the files of the memory: one for all processes, or one for each that gathers nothing.
-"""
+_NEVER_UPLOADED = ".cache/huggingface"
+"""Folder that huggingface_hub leaves out of every upload, be it Trainer's of a whole checkpoint or
+`hf upload`, and that the Hub refuses: embeddings of people's training images belong to neither."""
 
 
 def save_projection(
@@ -69,7 +69,9 @@ def load_weights(
 
 
 def save_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
-    """Write the embeddings of past batches beside the other state of the training.
+    """Write the embeddings of past batches into a checkpoint, where no upload finds them.
+
+    There is one file for all processes, or one for each where these gather nothing.
 
     Args:
         trainer: whose checkpoint it is.
@@ -78,7 +80,9 @@ def save_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
         gathers: whether all processes hold the same memory.
     """
     if (state := memory.state_dict()) and (trainer.args.should_save or not gathers):
-        safetensors.torch.save_file(state, _memory_file(trainer, folder, gathers))
+        file = _memory_file(trainer, folder, gathers)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(state, file)
 
 
 def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
@@ -93,7 +97,7 @@ def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
     file = _memory_file(trainer, folder, gathers)
     if file.is_file():
         memory.load_state_dict(safetensors.torch.load_file(file), trainer.args.device)
-    elif not memory.is_full:
+    elif not memory.is_full and (trainer.is_world_process_zero() or not gathers):
         logger.warning(
             f"The checkpoint {Path(folder).name} has no {file.name}: it was saved with "
             "memory_size=0 or save_only_model, or came from the Hub. The memory of past embeddings "
@@ -104,4 +108,4 @@ def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
 def _memory_file(trainer: Trainer, folder: str, gathers: bool) -> Path:
     is_shared = gathers or trainer.args.world_size == 1
     suffix = "" if is_shared else f"_{trainer.args.process_index}"
-    return Path(folder, f"embedding_memory{suffix}.safetensors")
+    return Path(folder, _NEVER_UPLOADED, f"embedding_memory{suffix}.safetensors")

@@ -74,6 +74,8 @@ class EmbeddingMemory:
         dtype = held.embeddings.dtype
         if targets.dim() == 1:
             return class_probabilities(targets, num_classes, dtype)
+        if self.is_full:  # then the oldest row, the first to make room, is the next
+            held = Keys(*(rows.roll(-self._next, dims=0) for rows in held))
         labeled = is_labeled(held.targets)
         probabilities = class_probabilities(held.targets[labeled], num_classes, dtype)
         self._clear()
@@ -85,7 +87,8 @@ class EmbeddingMemory:
         held = self.keys()
         if held is None:
             return {}
-        return {**held._asdict(), "next": torch.tensor(self._next)}
+        next_place = torch.tensor(self._next)
+        return {"embeddings": held.embeddings, "targets": held.targets, "next": next_place}
 
     def load_state_dict(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Restore a memory; of one of another size, the newest embeddings that fit.

@@ -26,7 +26,7 @@ class Terms(NamedTuple):
         cross_entropy: or what `compute_loss_func` returns.
         contrastive: None if nothing is contrasted.
         num_positives: of each image, shape (n,); None if nothing is contrasted.
-        fills_memory: whether later batches will have more to be contrasted with.
+        fills_memory: whether later batches have more of the past to be contrasted with.
     """
 
     loss: Tensor
@@ -84,11 +84,11 @@ class Objective:
         if forwarded.embeddings is None:
             check_finite(cross_entropy, {"ce_loss": cross_entropy}, step)
             return Terms(cross_entropy, cross_entropy)
+        fills_memory = self.memory is not None and not self.memory.is_full
         term = self._contrast(forwarded, targets, self.gather, self.memory)
         contrastive = share * term.loss
         loss = fuse(cross_entropy, contrastive, self.hyperparameters.contrastive_weight)
         check_finite(loss, {"ce_loss": cross_entropy, "contrastive_loss": contrastive}, step)
-        fills_memory = self.memory is not None and not self.memory.is_full
         return Terms(loss, cross_entropy, contrastive, term.num_positives, fills_memory)
 
     def evaluation_terms(

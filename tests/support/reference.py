@@ -10,15 +10,23 @@ from torch import Tensor
 
 
 def contrastive_reference(
-    embeddings: Tensor, labels: list[int], temperature: float, beta: float, variant: str
+    embeddings: Tensor,
+    labels: list[int],
+    temperature: float,
+    beta: float,
+    variant: str,
+    num_anchors: int | None = None,
 ) -> Any:
-    """Mean over the anchors that have a positive; exponentials are formed, so keep tau moderate."""
+    """Mean over the anchors that have a positive; exponentials are formed, so keep tau moderate.
+
+    The first `num_anchors` rows are anchors, or all are.
+    """
     rows = embeddings.double()
     anchors = []
-    for i, label in enumerate(labels):
+    for i, label in enumerate(labels[:num_anchors]):
         positives = [j for j, other in enumerate(labels) if other == label and j != i]
-        negatives = [j for j, other in enumerate(labels) if other != label]
-        if not positives:
+        negatives = [j for j, other in enumerate(labels) if other not in (label, -100)]
+        if label == -100 or not positives:
             continue
 
         def similarity(j: int, i: int = i) -> Tensor:
@@ -40,13 +48,18 @@ def contrastive_reference(
 
 
 def soft_contrastive_reference(
-    embeddings: Tensor, labels: list[list[float]], temperature: float, beta: float, variant: str
+    embeddings: Tensor,
+    labels: list[list[float]],
+    temperature: float,
+    beta: float,
+    variant: str,
+    num_anchors: int | None = None,
 ) -> Any:
     """The same for class probabilities: pairs weigh by their agreement, and anchors up to 1."""
     rows = embeddings.double()
     total: Any = 0.0 * rows.sum()
-    num_anchors = 0.0
-    for i in range(len(rows)):
+    anchor_weight = 0.0
+    for i in range(len(rows) if num_anchors is None else num_anchors):
         others = [j for j in range(len(rows)) if j != i]
         agreement = {
             j: sum(a * b for a, b in zip(labels[i], labels[j], strict=True)) for j in others
@@ -71,8 +84,8 @@ def soft_contrastive_reference(
             logs = [agreement[j] * (s[j].exp() / partition).log() for j in others]
             loss = -sum(logs) / num_positives
         total = total + min(num_positives, 1.0) * loss
-        num_anchors += min(num_positives, 1.0)
-    return total / max(num_anchors, 1.0)
+        anchor_weight += min(num_positives, 1.0)
+    return total / max(anchor_weight, 1.0)
 
 
 def cross_entropy_reference(logits: Tensor, labels: list[int], smoothing: float) -> Any:

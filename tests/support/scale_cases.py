@@ -52,6 +52,7 @@ class Case:
     soft: bool = False
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compared_step: int = 0
 
     @property
     def name(self) -> str:
@@ -78,6 +79,20 @@ def grid(batch: int, missing: int = 3, mini_batch_size: int = 3) -> list[Case]:
     ]
 
 
+def with_memory(batch: int) -> list[Case]:
+    """A memory that wraps, held against one process in the last of the steps."""
+    # With AdamW, the weights would differ by rounding in the last step, and so the gradients.
+    size: dict[str, Any] = {"memory_size": 3 * batch // 2 - 1, "optim": "sgd"}
+    accumulated, cached = {"gradient_accumulation_steps": 2}, {"cached_mini_batch_size": 3}
+    head = {"projection_dim": 128}
+    choices = [size, {**size, "memory_size": batch - 3}]
+    choices += [{**size, **more} for more in (head, accumulated, cached)]
+    choices.append({**size, **accumulated, **cached, **head})
+    cases = [Case("vit", batch, 3, arguments=chosen) for chosen in choices]
+    cases.append(Case("beit", batch, 3, soft=True, arguments=size))
+    return [dataclasses.replace(case, compared_step=STEPS - 1) for case in cases]
+
+
 class SyncCounter(TrainerCallback):
     """Counts how often DistributedDataParallel reduced all gradients."""
 
@@ -100,8 +115,10 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value.clone()
 
 
-def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
-    """Return the first step's gradients, the logs, and the weights and predictions after all."""
+def train(
+    case: Case, folder: Path, num_processes: int, trainer_class: type = CLCETrainer
+) -> dict[str, Tensor]:
+    """Return one step's gradients, the logs, and the weights and predictions after all."""
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": case.batch // num_processes,
         "max_steps": STEPS,
@@ -120,7 +137,7 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     if args.fsdp:
         shard_on_cpu()
     model = MODELS[case.model](**case.model_config)
-    trainer = CLCETrainer(model, args, train_dataset=data, callbacks=[recorder, counter])
+    trainer = trainer_class(model, args, train_dataset=data, callbacks=[recorder, counter])
     counter.trainer = trainer
     trainer.train()
     predictions = trainer.predict(cast(Any, Images(EVALUATED, seed=1))).predictions
@@ -128,7 +145,10 @@ def train(case: Case, folder: Path, num_processes: int) -> dict[str, Tensor]:
     assert trainer.is_fsdp_enabled == bool(args.fsdp)
     logs = [name for name in LOGS if name in trainer.state.log_history[0]]
     return {
-        **{f"gradient.{name}": whole(value) for name, value in recorder.steps[0].items()},
+        **{
+            f"gradient.{name}": whole(value)
+            for name, value in recorder.steps[case.compared_step].items()
+        },
         **{f"weight.{name}": whole(value.detach()) for name, value in model.named_parameters()},
         "prediction": torch.as_tensor(predictions),
         **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in logs},

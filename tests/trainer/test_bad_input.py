@@ -29,6 +29,7 @@ def labeled(values):
     [
         ({"contrastive_weight": 1.5}, r"contrastive_weight must lie in \[0, 1\], got 1.5"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
+        ({"memory_size": -1}, "memory_size must not be negative, got -1"),
         ({"beta": -1.0}, "beta must be finite and not negative, got -1.0"),
         ({"variant": "mean"}, 'variant must be "in".*or "out", got \'mean\''),
         ({"projection_dim": 0}, "projection_dim must be at least 1, got 0; None contrasts"),

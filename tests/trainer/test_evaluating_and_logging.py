@@ -1,5 +1,7 @@
 """What evaluation reports, and what the log holds."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +178,20 @@ def test_most_images_without_positives_are_warned_of_once(tmp_path, caplog):
     caplog.clear()
     CLCETrainer(vit(), config(tmp_path, max_steps=8), train_dataset=Images()).train()
     assert "samples_per_class" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("memory_size", "steps", "warned"),
+    [(8, 6, False), (8, 7, True), (16, 8, False), (16, 9, True), (1000, 16, False), (0, 5, True)],
+)
+def test_missing_positives_are_told_once_the_memory_is_full(
+    tmp_path, caplog, memory_size, steps, warned
+):
+    args = config(tmp_path, per_device_train_batch_size=4, memory_size=memory_size, max_steps=steps)
+    train_on = Images(64, num_classes=64)
+    with caplog.at_level(logging.WARNING, logger="clce_hf"):
+        CLCETrainer(vit(num_labels=64), args, train_dataset=train_on).train()
+    told = [record for record in caplog.records if record.name == "clce_hf.training.meters"]
+    assert len(told) == warned
+    for record in told:
+        assert "100% of the images" in record.message and "Raise memory_size" in record.message

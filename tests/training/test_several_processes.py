@@ -1,7 +1,18 @@
 """Several processes, started by `accelerate launch`, train as one with the whole batch does."""
 
 import pytest
-from support.scale_cases import STEPS, Case, differences, grid, train, train_in_processes
+from support.scale_cases import (
+    STEPS,
+    Case,
+    differences,
+    grid,
+    train,
+    train_in_processes,
+    with_memory,
+)
+
+from clce_hf import CLCETrainer
+from clce_hf.training.memory import EmbeddingMemory
 
 pytestmark = pytest.mark.early
 
@@ -23,6 +34,9 @@ MORE = [
         arguments={"gradient_accumulation_steps": 2, "cached_mini_batch_size": 3},
     ),
 ]
+MEMORIES_ALONE = Case(
+    arguments={**ALONE, "memory_size": 11, "optim": "sgd"}, compared_step=STEPS - 1
+)
 
 # Accelerate would shard ViTEmbeddings and, again, what get_input_embeddings finds inside it.
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["ViTLayer"]}}
@@ -35,6 +49,7 @@ SHARDED = [
     Case(arguments={**EVEN, "cached_mini_batch_size": 3}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 5, "gradient_accumulation_steps": 2}),
     Case(arguments={**EVEN, "cached_mini_batch_size": 1, "projection_dim": 5}),
+    *with_memory(16)[:4],
 ]
 
 
@@ -59,7 +74,7 @@ def one_process(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    cases = [*grid(16), *MORE, Case(arguments=ALONE)]
+    cases = [*grid(16), *MORE, *with_memory(16), Case(arguments=ALONE), MEMORIES_ALONE]
     return train_in_processes(cases, tmp_path_factory.mktemp("two"), 2)
 
 
@@ -72,7 +87,7 @@ def sharded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def four_processes(tmp_path_factory):
-    return train_in_processes(grid(32), tmp_path_factory.mktemp("four"), 4)
+    return train_in_processes([*grid(32), *with_memory(32)], tmp_path_factory.mktemp("four"), 4)
 
 
 def assert_same(found, expected):
@@ -89,13 +104,13 @@ def test_a_process_that_is_launched_alone_trains_as_any(case, one_process, in_on
     assert_same(one_process[case.name], in_one_process(case))
 
 
-@pytest.mark.parametrize("case", [*grid(16), *MORE], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*grid(16), *MORE, *with_memory(16)], ids=lambda case: case.name)
 def test_two_processes_train_as_one(case, two_processes, in_one_process):
     assert_same(two_processes[case.name], in_one_process(case))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", grid(32), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*grid(32), *with_memory(32)], ids=lambda case: case.name)
 def test_four_processes_train_as_one(case, four_processes, in_one_process):
     assert_same(four_processes[case.name], in_one_process(case))
 
@@ -119,3 +134,22 @@ def test_without_gathering_each_process_contrasts_alone(two_processes, tmp_path)
     assert found["gradient"] < 1e-5
     assert found["weight"] < 1e-4
     assert differences(alone, train(Case(), tmp_path, 1))["gradient"] > 1e-2
+
+
+class TwoMemories(CLCETrainer):
+    """One process that takes turns with two memories, as two processes have one each."""
+
+    other = EmbeddingMemory(11)
+
+    def training_step(self, *args, **named):
+        self._memory, self.other = self.other, self._memory
+        return super().training_step(*args, **named)
+
+
+def test_without_gathering_each_process_has_a_memory_of_its_own(two_processes, tmp_path):
+    alone = two_processes[MEMORIES_ALONE.name]
+    arguments = {"memory_size": 11, "optim": "sgd", "gradient_accumulation_steps": 2}
+    micro_batches = Case(batch=8, arguments=arguments, compared_step=STEPS - 1)
+    assert_same(alone, train(micro_batches, tmp_path, 1, TwoMemories))
+    of_one = differences(alone, train(micro_batches, tmp_path, 1))
+    assert of_one["gradient"] > 1e-2
