@@ -12,7 +12,6 @@ import yaml
 from transformers import HfArgumentParser
 
 from clce_hf.config import CLCEConfig
-from clce_hf.loss.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,14 @@ METHODS = {
     "supcon": Method("CE + SupCon", {"variant": "out", "beta": 0.0, "temperature": 0.1}),
     "clce": Method("CLCE", {}),
     "clce-paper": Method(
-        "CLCE, the paper's values", {**Hyperparameters()._asdict(), "memory_size": 0}
+        "CLCE, the paper's values",
+        {
+            "contrastive_weight": 0.9,
+            "temperature": 0.5,
+            "beta": 1.0,
+            "variant": "in",
+            "memory_size": 0,
+        },
     ),
 }
 """Methods by their names on the command line. SupCon is Khosla et al.'s, arXiv 2004.11362."""

@@ -1,6 +1,13 @@
 import pytest
 
 from clce_hf.comparison.methods import METHODS, Method, read_methods, vary
+from clce_hf.loss.hyperparameters import Hyperparameters
+
+
+def test_the_paper_is_a_method():
+    settings = dict(METHODS["clce-paper"].settings)
+    assert settings.pop("memory_size") == 0
+    assert settings == Hyperparameters()._asdict()
 
 
 def test_only_methods_with_a_contrastive_term_are_varied():
