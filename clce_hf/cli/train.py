@@ -20,7 +20,7 @@ from clce_hf.data.sources import HubDataset
 from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.hf_metrics import compute_accuracy
-from clce_hf.models.capture import find_classification_layer
+from clce_hf.models.capture import candidate_layers
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
@@ -169,11 +169,16 @@ def _load_model(
 def _head_init(
     args: CLCEConfig, model: PreTrainedModel, new_weights: set[str]
 ) -> Literal["class_means"] | None:
-    """What the flag says or, of `auto`, class means where only the classification layer is new."""
+    """What the flag says or, of `auto`, class means where one classification layer is new.
+
+    Not where there are two, as in models with a distilled head: which one counts is not known.
+    """
     wanted: str | None = args.head_init
-    if wanted == "auto" and new_weights:
-        name, _ = find_classification_layer(model, args.classification_layer)
-        return "class_means" if f"{name}.weight" in new_weights else None
+    if wanted == "auto":
+        layer = args.classification_layer
+        candidates = candidate_layers(model) if layer is None else [layer]
+        new = [name for name in candidates if f"{name}.weight" in new_weights]
+        return "class_means" if len(new) == 1 else None
     return "class_means" if wanted == "class_means" else None
 
 

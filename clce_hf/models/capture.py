@@ -43,7 +43,7 @@ def find_classification_layer(
                 f"{type(model).__name__}; its last ones are {', '.join(list(modules)[-5:])}."
             )
         return classification_layer, modules[classification_layer]
-    candidates = _candidates(model)
+    candidates = candidate_layers(model)
     if not candidates:
         raise ValueError(
             f"No classification layer found in {type(model).__name__}: no linear layer has as many "
@@ -163,15 +163,15 @@ class EmbeddingCapture:
             )
 
     def _other_layers(self) -> str:
-        return f"Candidates are {', '.join(_candidates(self.model))}. {_HOW_TO_NAME_IT}"
+        return f"Candidates are {', '.join(candidate_layers(self.model))}. {_HOW_TO_NAME_IT}"
 
 
 def _num_labels(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "num_labels", None)
 
 
-def _candidates(model: nn.Module) -> list[str]:
-    """Return the names of the outermost layers with as many outputs as there are labels."""
+def candidate_layers(model: nn.Module) -> list[str]:
+    """Return the names of the outermost layers with as many outputs as the model has labels."""
     num_labels = _num_labels(model)
     names: list[str] = []
     for name, module in model.named_modules():

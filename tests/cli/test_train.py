@@ -11,7 +11,12 @@ import torch
 from support.commands import QUICK, train
 from support.tiny import CLASSES, vit
 from support.tiny_models import save_timm
-from transformers import ViTImageProcessor, pipeline
+from transformers import (
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    ViTImageProcessor,
+    pipeline,
+)
 
 from clce_hf import CLCETrainer
 from clce_hf.cli.main import main
@@ -162,6 +167,16 @@ def test_a_new_head_starts_from_class_means(folder, checkpoint, tmp_path):
         for name in ("mismatched", "not asked for")
     ]
     assert accuracies[0] > 0.9 > 0.5 >= accuracies[1]
+
+
+def test_a_new_head_of_a_model_with_two_stays_as_it_is(folder, tmp_path):
+    tiny = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = DeiTConfig(**tiny, image_size=16, patch_size=8, num_labels=7)
+    DeiTForImageClassificationWithTeacher(config).save_pretrained(tmp_path / "distilled")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "distilled")
+    flags = ["--ignore_mismatched_sizes", "--contrastive_weight", "0"]
+    train(folder, str(tmp_path / "distilled"), tmp_path / "run", *flags)
+    assert head_init_of(tmp_path / "run") is None
 
 
 def test_a_model_trained_from_nothing_starts_from_its_own_head(tmp_path):
