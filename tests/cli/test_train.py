@@ -174,7 +174,8 @@ def test_a_new_head_of_a_model_with_two_stays_as_it_is(folder, tmp_path):
     config = DeiTConfig(**tiny, image_size=16, patch_size=8, num_labels=7)
     DeiTForImageClassificationWithTeacher(config).save_pretrained(tmp_path / "distilled")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "distilled")
-    flags = ["--ignore_mismatched_sizes", "--contrastive_weight", "0", "--do_eval", "false"]
+    flags = ["--ignore_mismatched_sizes", "--contrastive_weight", "0"]
+    flags += ["--eval_strategy", "no", "--do_eval", "false"]
     train(folder, str(tmp_path / "distilled"), tmp_path / "run", *flags)
     assert head_init_of(tmp_path / "run") is None
 
