@@ -1,0 +1,134 @@
+"""The gains over cross-entropy in all that claims.py has run: tables, and a picture.
+
+    python benchmarks/studies/gains.py runs/claims --plot docs/gains.svg
+
+A row is a data set, a checkpoint and a regime: learning rate, batch size, steps, images a class.
+"""
+
+import argparse
+import json
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from claims_methods import CE, CE_MEANS, CLCE, CLCE_MEANS, PAPER, SUPCON, SUPCON_MEANS
+
+from clce_hf.evaluation.paired import paired_difference
+from clce_hf.evaluation.record import RECORD_FILE
+from clce_hf.evaluation.table import Table
+
+METHODS = [CE, CE_MEANS, SUPCON, SUPCON_MEANS, PAPER, CLCE, CLCE_MEANS]
+DRAWN = {CE_MEANS.name: "#9aa5b1", CLCE.name: "#3f90da", CLCE_MEANS.name: "#e76300"}
+NAMES = {"sign_digits": "sign digits", "effnet": "EfficientNet", "dinov2": "ViT"}
+
+
+def read(folder):
+    """Metrics by setting, method and seed; settings in the order of their names."""
+    settings = defaultdict(lambda: defaultdict(dict))
+    for file in sorted(folder.glob(f"shots-*/*/*/{RECORD_FILE}")):
+        run = json.loads(file.read_text())
+        data, model = file.parents[2].name.removeprefix("shots-").rsplit("-", 1)[0].rsplit("-", 1)
+        regime = re.sub(r"(lr)(.+)-batch(\d+)-(\d+)(\D+)", r"\2, \3, \4 \5", file.parents[1].name)
+        shots = run["shots"] or "all"
+        place = (NAMES.get(model, model), NAMES.get(data, data), shots, regime)
+        settings[place][run["method"]][run["seed"]] = run["metrics"]
+    return settings
+
+
+def gain(methods, name, baseline, metric="accuracy", scale=100):
+    seeds = sorted(methods[name].keys() & methods[baseline].keys())
+    pairs = ([scale * methods[m][s][metric] for s in seeds] for m in (name, baseline))
+    return paired_difference(*pairs)
+
+
+def table(settings, caption, entry):
+    rows = []
+    for place, methods in settings.items():
+        model, data, shots, regime = place
+        seeds = len(methods[CE.name])
+        head = [f"{model}, {data}", str(shots), regime, str(seeds)]
+        rows.append(
+            [*head, *(entry(methods, m.name) if m.name in methods else "" for m in METHODS)]
+        )
+    return Table(
+        caption, ["", "images", "rate, batch, steps", "seeds", *(m.name for m in METHODS)], rows
+    )
+
+
+def mean_of(metric, scale, digits):
+    def entry(methods, name):
+        return f"{scale * statistics.mean(m[metric] for m in methods[name].values()):.{digits}f}"
+
+    return entry
+
+
+def gain_over(baseline):
+    def entry(methods, name):
+        if name == baseline or baseline not in methods:
+            return ""
+        over = gain(methods, name, baseline)
+        return f"{over.mean:+.2f} ± {over.interval:.2f} ({over.wins})"
+
+    return entry
+
+
+def plot(settings, file):
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.5, 0.42 * len(settings) + 1.2), layout="constrained")
+    for row, methods in enumerate(settings.values()):
+        for shift, (name, color) in enumerate(DRAWN.items()):
+            if name not in methods:
+                continue
+            over = gain(methods, name, CE.name)
+            axis.errorbar(
+                over.mean,
+                row + 0.22 * (shift - 1),
+                xerr=over.interval,
+                fmt="o",
+                markersize=4,
+                color=color,
+                label=name if row == 0 else None,
+            )
+    axis.axvline(0, color="#1f2933", linewidth=1)
+    labels = [
+        f"{model}, {data}, {shots} a class, batch {regime.split(', ')[1]}"
+        for model, data, shots, regime in settings
+    ]
+    axis.set(yticks=range(len(settings)), yticklabels=labels)
+    axis.set(xlabel=f"accuracy above {CE.name}, points, with 95 % interval")
+    axis.invert_yaxis()
+    axis.grid(axis="x", color="#e4e7eb")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.4, 1.1), ncols=3, frameon=False)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--drawn", default="", help="of the regimes, those that hold this, drawn")
+    args = parser.parse_args()
+    settings = read(args.folder)
+    for title, entry in (
+        ("Accuracy, %", mean_of("accuracy", 100, 2)),
+        (f"Gain over {CE.name}, points", gain_over(CE.name)),
+        (f"Gain over {CE_MEANS.name}, points", gain_over(CE_MEANS.name)),
+        (f"Gain over {SUPCON.name}, points", gain_over(SUPCON.name)),
+        ("Negative log-likelihood", mean_of("negative_log_likelihood", 1, 3)),
+        ("Calibration error", mean_of("calibration_error", 1, 3)),
+        ("Milliseconds a step", mean_of("seconds_per_step", 1000, 0)),
+    ):
+        print(f"\n{title}\n\n{table(settings, title, entry).as_markdown()}")
+    if args.plot:
+        plot({p: m for p, m in settings.items() if args.drawn in p[-1]}, args.plot)
+
+
+if __name__ == "__main__":
+    main()
