@@ -35,7 +35,12 @@ SETTINGS = [  # chosen on validation images
     supcon("no memory", memory_size=0),
     supcon("no memory, groups of 4", memory_size=0, **GROUPS),
 ]
-NOVEL = [CE, CLCE, SUPCON, PAPER, Method("CLCE, lambda 0.2", {"contrastive_weight": 0.2})]
+RECIPE = {"contrastive_weight": 0.2, "beta": 1.0, "variant": "in", "memory_size": 0, **GROUPS}
+NOVEL = [
+    *(CE, CLCE, SUPCON, PAPER),
+    Method("CLCE, lambda 0.2", {"contrastive_weight": 0.2}),
+    Method("novel_classes.yaml", RECIPE),
+]
 STUDIES = {
     "rate": CLAIMED,
     "settings": [*CLAIMED, SUPCON_MEANS, *SETTINGS],
