@@ -95,7 +95,14 @@ def test_the_contrast_is_on_the_layers_input_and_trains_the_backbone(tmp_path, t
     logits = outputs["logits"] if "logits" in outputs else outputs["last_hidden_state"]
     torch.testing.assert_close(produced.flatten(), logits.flatten())
     assert "hidden_states" not in outputs
-    expected = label_aware_contrastive_loss(embeddings.flatten(1), torch.tensor(LABELS))
+    args = trainer.args
+    expected = label_aware_contrastive_loss(
+        embeddings.flatten(1),
+        torch.tensor(LABELS),
+        temperature=args.temperature,
+        beta=args.beta,
+        variant=args.variant,
+    )
     assert logged(trainer, "contrastive_loss") == [pytest.approx(expected.item(), rel=1e-5)]
     assert logged(trainer, "loss") == logged(trainer, "contrastive_loss")
     assert not torch.equal(first, before), f"{name} did not move"

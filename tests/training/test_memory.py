@@ -9,6 +9,7 @@ from support.scale_cases import Case, differences
 from support.scale_cases import train as train_case
 from support.tiny import (
     NUM_CLASSES,
+    PAPER,
     Images,
     SoftImages,
     config,
@@ -155,7 +156,8 @@ def test_a_second_training_starts_with_an_empty_memory(tmp_path):
 
 
 def test_outside_training_the_loss_is_that_of_the_batch(tmp_path):
-    trainer, recorder = recorded(tmp_path, Images(), memory_size=20, contrastive_weight=1.0)
+    fields = {**PAPER, "memory_size": 20, "contrastive_weight": 1.0}
+    trainer, recorder = recorded(tmp_path, Images(), **fields)
     batch, model = recorder.batches[0], trainer.model.train()
     pooled = model.vit(batch["pixel_values"]).last_hidden_state[:, 0]
     for _ in range(2):
@@ -194,9 +196,9 @@ def test_without_contrast_it_is_stock_trainer(tmp_path, caplog):
 
 
 def test_a_batch_of_one_class_finds_negatives_in_the_memory(tmp_path):
-    one_class = {"samples_per_class": 8, "temperature": 0.1}
+    one_class = {"samples_per_class": 8, "temperature": 0.1, "memory_size": 0}
     with pytest.raises(ValueError, match=r"images of one class.*or set memory_size"):
         recorded(tmp_path, Images(), **one_class)
-    trainer, recorder = recorded(tmp_path, Images(), memory_size=20, **one_class)
+    trainer, recorder = recorded(tmp_path, Images(), **{**one_class, "memory_size": 20})
     assert all(len(batch["labels"].unique()) == 1 for batch in recorder.batches)
     assert_is_by_hand(trainer, recorder)

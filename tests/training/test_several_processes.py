@@ -16,7 +16,7 @@ from clce_hf.training.memory import EmbeddingMemory
 
 pytestmark = pytest.mark.early
 
-ALONE = {"gather_across_devices": False}
+ALONE = {"gather_across_devices": False, "memory_size": 0}
 MORE = [
     Case(arguments={"activation_checkpointing": True}),
     Case(arguments={"activation_checkpointing": True, "cached_mini_batch_size": 3}),
@@ -129,11 +129,12 @@ def test_gradients_are_reduced_once_an_optimizer_step(case, two_processes):
 def test_without_gathering_each_process_contrasts_alone(two_processes, tmp_path):
     # The contrastive terms of micro-batches are averaged like those of processes.
     alone = two_processes[Case(arguments=ALONE).name]
-    micro_batches = Case(batch=8, arguments={"gradient_accumulation_steps": 2})
+    micro_batches = Case(batch=8, arguments={"memory_size": 0, "gradient_accumulation_steps": 2})
     found = differences(alone, train(micro_batches, tmp_path, 1))
     assert found["gradient"] < 1e-5
     assert found["weight"] < 1e-4
-    assert differences(alone, train(Case(), tmp_path, 1))["gradient"] > 1e-2
+    whole = Case(arguments={"memory_size": 0})
+    assert differences(alone, train(whole, tmp_path, 1))["gradient"] > 1e-2
 
 
 class TwoMemories(CLCETrainer):
