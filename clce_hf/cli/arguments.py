@@ -1,7 +1,7 @@
 """Flags that say which model to train and how; those of the images are in `data_arguments.py`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from transformers import PreTrainedModel
@@ -10,6 +10,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 
 from clce_hf.config import CLCEConfig
 from clce_hf.models.pretrained import HubOptions, create_model, load_model
+
+HeadStart = Literal["auto", "class_means", "none"]
 
 
 @dataclass
@@ -134,7 +136,7 @@ class TrainArguments(CLCEConfig):
     remove_unused_columns: bool = False
     # Trainer warns of pinning without an accelerator.
     dataloader_pin_memory: bool = torch.accelerator.is_available()
-    head_init: Literal["auto", "class_means", "none"] | None = field(  # pyrefly: ignore[bad-override]
+    head_init: HeadStart | None = field(  # pyrefly: ignore[bad-override]
         default="auto",
         metadata={
             "help": "Start the classification layer from class means of the embeddings; auto does "
@@ -150,6 +152,9 @@ class TrainArguments(CLCEConfig):
         # What auto comes to is known when the model is loaded, and put in its place then.
         chosen, self.head_init = self.head_init, None
         super().__post_init__()
+        # argparse does not check the values of a file.
+        if chosen not in (None, *get_args(HeadStart)):
+            raise ValueError(f"head_init must be auto, class_means or none, got {chosen!r}.")
         self.head_init = chosen
 
 
@@ -164,7 +169,6 @@ class SmallViTArguments(TrainArguments):
     warmup_steps: float = 0.1
     weight_decay: float = 0.05
     lr_scheduler_type: str = "cosine"
-    samples_per_class: int | None = 4
     eval_strategy: str = "no"
     save_strategy: str = "no"
     logging_strategy: str = "no"

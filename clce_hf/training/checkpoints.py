@@ -100,8 +100,9 @@ def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
     elif not memory.is_full and (trainer.is_world_process_zero() or not gathers):
         logger.warning(
             f"The checkpoint {Path(folder).name} has no {file.name}: it was saved with "
-            "memory_size=0 or save_only_model, or came from the Hub. The memory of past embeddings "
-            "starts empty, so training differs from one that never stopped."
+            "memory_size=0, save_only_model or another gather_across_devices, or came from the "
+            "Hub. The memory of past embeddings starts empty, so training differs from one that "
+            "never stopped."
         )
 
 

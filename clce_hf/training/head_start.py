@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 from transformers import Trainer, set_seed
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from clce_hf.data.labels import read_labels
 from clce_hf.data.low_shot import rows_of_each_class
-from clce_hf.loss.targets import class_targets, is_labeled
+from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
 from clce_hf.models.capture import EmbeddingCapture, logits_of
 from clce_hf.models.head_init import class_mean_weights, linear_parameters
 from clce_hf.training.even_batches import fill_last_batches
@@ -30,6 +30,9 @@ from clce_hf.training.labels import required_arguments, split_labels
 
 IMAGES_PER_CLASS = 50
 """Images whose embeddings are averaged, at most; more hardly move a mean."""
+
+_FEWEST_PER_CLASS, _MOST_IMAGES = 5, 50_000
+"""Of very many classes, fewer images each: minutes of forward passes at most."""
 
 
 class HeadStartTrainer(Trainer):
@@ -52,7 +55,8 @@ def start_from_class_means(trainer: Trainer) -> None:
 
     Raises:
         ValueError: if the layer cannot be found or its weights cannot be set, if the training data
-            has no length or no readable labels, or if not every process has the model's weights.
+            has no length or no readable labels, if not every process has the model's weights, or
+            if embeddings are not finite.
     """
     _check_has_weights(trainer)
     model = cast(nn.Module, trainer.model)
@@ -63,6 +67,7 @@ def start_from_class_means(trainer: Trainer) -> None:
     is_elsewhere = place.type == "cpu" != device.type
     try:
         weight, bias = linear_parameters(capture.layer)
+        _check_is_saved(model, weight)
         if is_elsewhere:
             model.to(device)
         with _own_random_numbers(trainer.args.seed):
@@ -72,8 +77,11 @@ def start_from_class_means(trainer: Trainer) -> None:
         model.train(was_training)
         if is_elsewhere:
             model.to(place)
-    start = class_mean_weights(embeddings, targets, len(weight), has_bias=bias is not None)
-    rows, offsets = broadcast(tuple(tensor.to(device) for tensor in start))
+    _check_is_finite(embeddings)
+    start = weight.new_zeros(len(weight), embeddings.shape[1]), weight.new_zeros(len(weight))
+    if trainer.accelerator.is_main_process:
+        start = class_mean_weights(embeddings, targets, len(weight), has_bias=bias is not None)
+    rows, offsets = broadcast(tuple(tensor.float().to(device) for tensor in start))
     with torch.no_grad():
         weight.copy_(rows.view_as(weight))
         if bias is not None:
@@ -90,16 +98,34 @@ def _check_has_weights(trainer: Trainer) -> None:
         )
 
 
+def _check_is_saved(model: nn.Module, weight: nn.Parameter) -> None:
+    if hasattr(model, "peft_config") and not weight.requires_grad:
+        raise ValueError(
+            "head_init sets the classification layer, but PEFT does not save it with the adapter: "
+            "put the layer into modules_to_save, or leave head_init out."
+        )
+
+
+def _check_is_finite(embeddings: Tensor) -> None:
+    if not embeddings.isfinite().all():
+        raise ValueError(
+            "head_init averages embeddings, and some are not finite: check the images for NaN, or "
+            "take bf16 for fp16."
+        )
+
+
 def _some_of_each_class(trainer: Trainer) -> Any:
     dataset: Any = trainer.train_dataset
-    labels = read_labels(dataset, trainer.label_names) if has_length(dataset) else None
+    has_rows = has_length(dataset) and not isinstance(dataset, IterableDataset)
+    labels = read_labels(dataset, trainer.label_names) if has_rows else None
     if labels is None:
         raise ValueError(
             "head_init needs training data with a length and readable labels, got "
             f"{type(dataset).__name__}: leave head_init out, name the labels' column in "
             "label_names, or give the data set a `targets` attribute."
         )
-    rows = rows_of_each_class(labels, IMAGES_PER_CLASS, trainer.args.seed)
+    of_each = max(_FEWEST_PER_CLASS, _MOST_IMAGES // len(labels.unique()))
+    rows = rows_of_each_class(labels, min(of_each, IMAGES_PER_CLASS), trainer.args.seed)
     rows = rows[is_labeled(labels[rows])].tolist()
     return dataset.select(rows) if isinstance(dataset, datasets.Dataset) else Subset(dataset, rows)
 
@@ -124,17 +150,29 @@ def _embeddings(
             logits = logits_of(outputs)
             pair = embeddings.float(), class_targets(labels, logits, logits.shape[1])
             parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(pair)))
-    embeddings, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return embeddings, targets
+    return _joined(parts, logits.shape[1])
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]], num_classes: int) -> tuple[Tensor, Tensor]:
+    """Join the labeled rows; where only some batches are mixed, class ids become one-hot."""
+    parts = [(rows[is_labeled(labels)], labels[is_labeled(labels)]) for rows, labels in parts]
+    embeddings, targets = (list(tensors) for tensors in zip(*parts, strict=True))
+    if len({labels.dim() for labels in targets}) > 1:
+        targets = [
+            labels if labels.dim() > 1 else class_probabilities(labels, num_classes, torch.float32)
+            for labels in targets
+        ]
+    return torch.cat(embeddings), torch.cat(targets)
 
 
 def _loader(trainer: Trainer, subset: Any) -> DataLoader:
     args = trainer.args
-    drops_last, args.dataloader_drop_last = args.dataloader_drop_last, False
+    of_training = args.dataloader_drop_last, args.dataloader_persistent_workers
+    args.dataloader_drop_last = args.dataloader_persistent_workers = False
     try:
         loader = trainer._get_dataloader(subset, "head_init", args.eval_batch_size)
     finally:
-        args.dataloader_drop_last = drops_last
+        args.dataloader_drop_last, args.dataloader_persistent_workers = of_training
     fill_last_batches(loader)
     return loader
 
@@ -143,8 +181,11 @@ def _loader(trainer: Trainer, subset: Any) -> DataLoader:
 def _own_random_numbers(seed: int) -> Iterator[None]:
     """Seed every generator within, and leave all of them as they were."""
     python, numpy = random.getstate(), np.random.get_state()
+    accelerator = torch.accelerator.current_accelerator()
+    kind = "cpu" if accelerator is None else accelerator.type
+    devices = range(torch.accelerator.device_count())
     try:
-        with torch.random.fork_rng(devices=range(torch.accelerator.device_count())):
+        with torch.random.fork_rng(devices, device_type=kind):
             set_seed(seed)
             yield
     finally:

@@ -36,7 +36,7 @@ def test_a_config_file_and_flags_that_win(tmp_path, suffix):
     file.write_text(json.dumps(settings) if suffix == "json" else yaml.safe_dump(settings))
     _, _, args = parse([str(file), "--temperature", "0.7"])
     assert (args.learning_rate, args.temperature, args.bf16) == (3e-4, 0.7, True)
-    assert args.samples_per_class == 4  # of the digits, since no data set is named
+    assert args.num_train_epochs == 30  # of the digits, since no data set is named
 
 
 def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):

@@ -48,7 +48,7 @@ def test_a_recipe_says_what_the_authors_do(recipe):
     assert (args.learning_rate, args.layer_decay, args.weight_decay) == (7e-4, 0.65, 0.05)
     assert (args.contrastive_weight, args.temperature) == (0.9, 0.5)
     assert (args.beta, args.variant, args.projection_dim) == (1.0, "in", None)
-    assert (args.memory_size, args.head_init) == (0, "none")
+    assert (args.memory_size, args.head_init) == (0, None)
     assert (args.label_smoothing_factor, args.max_grad_norm) == (0.1, 0)
     assert "adamw" in args.optim
     assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.9, 0.999, 1e-8)
@@ -66,7 +66,6 @@ def test_the_recipe_of_the_paper_is_the_formula_as_published(tmp_path):
     flags = ["--learning_rate", "0", "--max_steps", "2", "--logging_strategy", "steps"]
     flags += ["--logging_steps", "1", "--use_cpu", "true", "--output_dir", str(tmp_path)]
     args = parse([str(FOLDER / "paper.yaml"), *flags, "--per_device_train_batch_size", "16"])[2]
-    args.head_init = None  # as the command line reads "none" once it has the model
     model, images = vit(), Images(16)
     trainer = CLCETrainer(model, args, train_dataset=images)
     trainer.train()

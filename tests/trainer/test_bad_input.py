@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
-from clce_hf.models.capture import _candidates, find_classification_layer
+from clce_hf.models.capture import candidate_layers, find_classification_layer
 
 
 class Stream(IterableDataset):
@@ -166,7 +166,7 @@ def test_a_layer_that_does_not_make_the_logits_is_found_out(tmp_path):
 def test_a_backbone_layer_of_the_heads_size_is_not_taken_for_it(tmp_path):
     model = vit(num_labels=48)  # as wide as the MLP of its blocks
     trainer = CLCETrainer(model, config(tmp_path), train_dataset=Images(num_classes=2))
-    assert "layers.0.mlp" in " ".join(_candidates(model))
+    assert "layers.0.mlp" in " ".join(candidate_layers(model))
     trainer.train()
     assert find_classification_layer(model)[0] == "classifier"
 

@@ -1,6 +1,7 @@
 """Runs whose classification layer starts from class means."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from support.tiny import NUM_CLASSES, Images, SoftImages, StopAt, config, logged, vit
 from support.tiny_models import TINY_MODELS
 from support.training import assert_same_weights
+from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
@@ -195,6 +197,43 @@ def test_a_layer_with_an_adapter_is_refused(tmp_path):
     model = get_peft_model(vit(), LoraConfig(target_modules=["q_proj", "classifier"]))
     with pytest.raises(ValueError, match=r"head_init='class_means'.*modules_to_save"):
         started(tmp_path, model, label_names=["labels"])
+
+
+@PEFT_WARNS
+def test_a_layer_that_peft_does_not_save_is_refused(tmp_path):
+    model = get_peft_model(vit(), LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match=r"PEFT does not save it.*modules_to_save"):
+        started(tmp_path, model, label_names=["labels"])
+
+
+def test_labels_of_two_kinds_and_images_without_one(tmp_path):
+    read = []
+
+    def collate(rows):
+        pixels = torch.stack([row["pixel_values"] for row in rows])
+        labels = torch.tensor([row["labels"] for row in rows])
+        if read:
+            labels = F.one_hot(labels, NUM_CLASSES).float()
+        else:
+            labels[:2] = -100
+        read.append((pixels, labels))
+        return {"pixel_values": pixels, "labels": labels}
+
+    start = AtStart()
+    args = config(tmp_path, **CLASS_MEANS, max_steps=1)
+    CLCETrainer(vit(), args, collate, Images(64), callbacks=[start]).train()
+    pixels = torch.cat([pixels for pixels, _ in read[: 64 // 8]])[2:]
+    ids = [read[0][1][2:], *(labels.argmax(1) for _, labels in read[1 : 64 // 8])]
+    images = SimpleNamespace(pixel_values=pixels)
+    weight, _ = class_mean_weights(embeddings_of(vit(), images), torch.cat(ids), NUM_CLASSES)
+    torch.testing.assert_close(start.weights["classifier.weight"], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_embeddings_must_be_finite(tmp_path):
+    images = Images(64)
+    images.pixel_values[5] = torch.nan
+    with pytest.raises(ValueError, match=r"head_init.*not finite: check the images for NaN"):
+        started(tmp_path, vit(), images)
 
 
 def test_columns_of_a_data_set_and_soft_labels(tmp_path):
