@@ -12,14 +12,15 @@ CE, SUPCON, CLCE, PAPER = (METHODS[name] for name in ("ce", "supcon", "clce", "c
 CE_MEANS, SUPCON_MEANS, CLCE_MEANS = (from_means(method) for method in (CE, SUPCON, CLCE))
 GROUPS = {"samples_per_class": 4}
 CLAIMED = [CE, CE_MEANS, CLCE, CLCE_MEANS]
-SHOTS = [*CLAIMED, SUPCON, SUPCON_MEANS, PAPER]
+MORE = {"contrastive_weight": 0.9, "temperature": 0.3}
+SHOTS = [*CLAIMED, SUPCON, SUPCON_MEANS, PAPER, Method("CLCE, lambda 0.9, tau 0.3", MORE)]
 SETTINGS = [  # chosen on validation images
     *(Method(f"CLCE, memory {size}", {"memory_size": size}) for size in (0, 128, 256, 4096)),
     *(Method(f"CLCE, tau {tau:g}", {"temperature": tau}) for tau in (0.05, 0.2, 0.3, 0.5)),
     *(Method(f"CLCE, beta {beta:g}", {"beta": beta}) for beta in (0.5, 1.0, 2.0)),
     *(Method(f"CLCE, lambda {w:g}", {"contrastive_weight": w}) for w in (0.25, 0.75, 0.9)),
     Method("CLCE, lambda 0.75, tau 0.2", {"contrastive_weight": 0.75, "temperature": 0.2}),
-    Method("CLCE, lambda 0.9, tau 0.3", {"contrastive_weight": 0.9, "temperature": 0.3}),
+    Method("CLCE, lambda 0.9, tau 0.3", MORE),
     Method('CLCE, "in"', {"variant": "in"}),
     Method("CLCE, groups of 4", GROUPS),
     PAPER,
@@ -33,6 +34,7 @@ NOVEL = [
     *(CE, CLCE, SUPCON, PAPER),
     Method("CLCE, lambda 0.2", {"contrastive_weight": 0.2}),
     Method("novel_classes.yaml", RECIPE),
+    Method("CLCE, lambda 0.9, tau 0.3", MORE),
 ]
 STUDIES = {
     "rate": CLAIMED,
