@@ -43,10 +43,10 @@ class CLCEConfig(TrainingArguments):
     """
 
     contrastive_weight: float = field(
-        default=0.5, metadata={"help": "Lambda: the share of the contrastive term, in [0, 1]."}
+        default=0.9, metadata={"help": "Lambda: the share of the contrastive term, in [0, 1]."}
     )
     temperature: float = field(
-        default=0.1, metadata={"help": "Tau: divides the cosine similarities; positive."}
+        default=0.3, metadata={"help": "Tau: divides the cosine similarities; positive."}
     )
     beta: float = field(
         default=0.25,

@@ -12,13 +12,12 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from claims_methods import CE, CE_MEANS, CLCE, CLCE_MEANS, PAPER, SUPCON, SUPCON_MEANS
+from claims_methods import CE, CE_MEANS, CLCE, CLCE_MEANS, SHOTS, SUPCON
 
 from clce_hf.evaluation.paired import paired_difference
 from clce_hf.evaluation.record import RECORD_FILE
 from clce_hf.evaluation.table import Table
 
-METHODS = [CE, CE_MEANS, SUPCON, SUPCON_MEANS, PAPER, CLCE, CLCE_MEANS]
 DRAWN = {CE_MEANS.name: "#9aa5b1", CLCE.name: "#3f90da", CLCE_MEANS.name: "#e76300"}
 NAMES = {"sign_digits": "sign digits", "effnet": "EfficientNet", "dinov2": "ViT"}
 
@@ -48,11 +47,9 @@ def table(settings, caption, entry):
         model, data, shots, regime = place
         seeds = len(methods[CE.name])
         head = [f"{model}, {data}", str(shots), regime, str(seeds)]
-        rows.append(
-            [*head, *(entry(methods, m.name) if m.name in methods else "" for m in METHODS)]
-        )
+        rows.append([*head, *(entry(methods, m.name) if m.name in methods else "" for m in SHOTS)])
     return Table(
-        caption, ["", "images", "rate, batch, steps", "seeds", *(m.name for m in METHODS)], rows
+        caption, ["", "images", "rate, batch, steps", "seeds", *(m.name for m in SHOTS)], rows
     )
 
 

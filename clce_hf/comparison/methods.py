@@ -24,7 +24,7 @@ class Method:
 
 METHODS = {
     "ce": Method("CE", {"contrastive_weight": 0.0}),
-    "supcon": Method("CE + SupCon", {"variant": "out", "beta": 0.0, "temperature": 0.1}),
+    "supcon": Method("CE + SupCon", {"variant": "out", "beta": 0.0}),
     "clce": Method("CLCE", {}),
     "clce-paper": Method(
         "CLCE, the paper's values",

@@ -110,7 +110,7 @@ except ModuleNotFoundError as error:
     )
     assert finished.returncode == 0, finished.stderr
     assert 'pip install "clce_hf[reports]"' in finished.stdout
-    assert "| temperature (tau) | 0.1 |" in card_of(tmp_path).text
+    assert "| temperature (tau) | 0.3 |" in card_of(tmp_path).text
 
 
 def test_the_card_takes_the_arguments_of_trainer(tmp_path):

@@ -45,7 +45,7 @@ def test_the_command_line_goes_from_the_hub_to_the_hub(published, tmp_path, caps
     assert (result.dataset_type, result.dataset_config) == ("bob/animals", "default")
     assert result.dataset_split == "test"
     assert result.dataset_revision == published.repositories["dataset", "bob/animals"].sha
-    for part in ("(1 - 0.5)", "| temperature (tau) | 0.1 |", "arXiv 2402.14551", "## Versions"):
+    for part in ("(1 - 0.9)", "| temperature (tau) | 0.3 |", "arXiv 2402.14551", "## Versions"):
         assert part in card.text
     assert TOKEN not in capsys.readouterr().out
 

@@ -65,7 +65,7 @@ def test_label_smoothing_acts_on_the_cross_entropy(tmp_path):
     loss, ce, contrastive = (
         logged(smooth, name)[0] for name in ("loss", "ce_loss", "contrastive_loss")
     )
-    assert loss == pytest.approx(0.5 * ce + 0.5 * contrastive, rel=1e-5)
+    assert loss == pytest.approx(0.1 * ce + 0.9 * contrastive, rel=1e-5)
 
 
 def test_plain_training_arguments_get_the_papers_values(tmp_path):
