@@ -165,7 +165,7 @@ def test_other_settings_are_refused(tmp_path):
         (["--num_seeds", "0"], "nothing to compare"),
         (["--settings", "none.yaml"], "--settings: the file cannot be read"),
         (["--settings", "wrong.yaml"], "--settings: mine has no field tau"),
-        (["--batch_sizes", "16,6"], "CE: samples_per_class"),
+        (["--batch_sizes", "16,6", "--samples_per_class", "4"], "CE: samples_per_class"),
         (["--temperatures", "0.1,0"], r"CE \+ SupCon, temperature 0: temperature must be positive"),
         (["--methods", "ce", "--temperatures", "0.1"], "none of --methods has one"),
     ],
