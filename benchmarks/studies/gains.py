@@ -18,8 +18,14 @@ from clce_hf.evaluation.paired import paired_difference
 from clce_hf.evaluation.record import RECORD_FILE
 from clce_hf.evaluation.table import Table
 
-DRAWN = {CE_MEANS.name: "#9aa5b1", CLCE.name: "#3f90da", CLCE_MEANS.name: "#e76300"}
-NAMES = {"sign_digits": "sign digits", "effnet": "EfficientNet", "dinov2": "ViT"}
+DRAWN = {CE_MEANS.name: "#9aa5b1", CLCE_MEANS.name: "#f0a35e", CLCE.name: "#1f6fb2"}
+NAMES = {
+    "sign_digits": "sign digits",
+    "grocery": "groceries",
+    "fashion": "Fashion-MNIST",
+    "effnet": "EfficientNet",
+    "dinov2": "ViT",
+}
 
 
 def read(folder):
@@ -76,33 +82,31 @@ def plot(settings, file):
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7.5, 0.42 * len(settings) + 1.2), layout="constrained")
-    for row, methods in enumerate(settings.values()):
-        for shift, (name, color) in enumerate(DRAWN.items()):
-            if name not in methods:
-                continue
-            over = gain(methods, name, CE.name)
-            axis.errorbar(
-                over.mean,
-                row + 0.22 * (shift - 1),
-                xerr=over.interval,
-                fmt="o",
-                markersize=4,
-                color=color,
-                label=name if row == 0 else None,
-            )
+    figure, axis = plt.subplots(figsize=(8.5, 0.34 * len(settings) + 1.2), layout="constrained")
+    for shift, (name, color) in enumerate(DRAWN.items()):
+        rows = [(row, m) for row, m in enumerate(settings.values()) if name in m]
+        gains = [gain(methods, name, CE.name) for _, methods in rows]
+        axis.errorbar(
+            [over.mean for over in gains],
+            [row + 0.25 * (shift - 1) for row, _ in rows],
+            xerr=[over.interval for over in gains],
+            fmt="o",
+            markersize=4,
+            color=color,
+            label=name,
+        )
     axis.axvline(0, color="#1f2933", linewidth=1)
-    labels = [
-        f"{model}, {data}, {shots} a class, batch {regime.split(', ')[1]}"
-        for model, data, shots, regime in settings
-    ]
+    labels = []
+    for model, data, shots, regime in settings:
+        rate, batch, _ = regime.split(", ")
+        labels.append(f"{model}, {data}, {shots} images, batch {batch}, rate {float(rate):g}")
     axis.set(yticks=range(len(settings)), yticklabels=labels)
-    axis.set(xlabel=f"accuracy above {CE.name}, points, with 95 % interval")
+    axis.set(xlabel=f"points above {CE.name}, 95 % interval", xlim=(-4, 13))
     axis.invert_yaxis()
     axis.grid(axis="x", color="#e4e7eb")
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.4, 1.1), ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(DRAWN), frameon=False)
     figure.savefig(file, metadata={"Date": None})
 
 
@@ -110,7 +114,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--drawn", default="", help="of the regimes, those that hold this, drawn")
     args = parser.parse_args()
     settings = read(args.folder)
     for title, entry in (
@@ -124,7 +127,7 @@ def main():
     ):
         print(f"\n{title}\n\n{table(settings, title, entry).as_markdown()}")
     if args.plot:
-        plot({p: m for p, m in settings.items() if args.drawn in p[-1]}, args.plot)
+        plot({p: m for p, m in settings.items() if len(m.get(CLCE.name, ())) > 2}, args.plot)
 
 
 if __name__ == "__main__":
