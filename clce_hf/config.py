@@ -14,8 +14,8 @@ class CLCEConfig(TrainingArguments):
     """`transformers.TrainingArguments` and the hyperparameters of CLCE (arXiv 2402.14551).
 
     The defaults gained over cross-entropy on every data set of our study, in small batches, too
-    (docs/results.md); the paper's values are in examples/recipes/paper.yaml. Only the fields that `TrainingArguments`
-    does not have are documented here.
+    (docs/results.md); the paper's values are in examples/recipes/paper.yaml. Only the fields that
+    `TrainingArguments` does not have are documented here.
 
     Args:
         contrastive_weight: lambda, the share of the contrastive term, in [0, 1].
