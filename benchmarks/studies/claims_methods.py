@@ -22,6 +22,10 @@ def around(name: str, **settings: Any) -> Method:
     return Method(name, {**CENTER, **settings})
 
 
+def supcon(name: str, **settings: Any) -> Method:
+    return Method(f"SupCon, {name}", {**SUPCON.settings, **settings})
+
+
 SETTINGS = [  # chosen on validation images: a grid around lambda 0.5 and tau 0.1, and beyond
     *(around(f"memory {size}", memory_size=size) for size in (0, 128, 256, 4096)),
     *(around(f"tau {tau:g}", temperature=tau) for tau in (0.05, 0.2, 0.3, 0.5)),
@@ -34,6 +38,11 @@ SETTINGS = [  # chosen on validation images: a grid around lambda 0.5 and tau 0.
     around("beta 0, tau 0.5", beta=0.0, temperature=0.5),
     PAPER,
     Method("the paper's values, memory 1024", {**PAPER.settings, "memory_size": 1024}),
+    *(Method(f"CLCE, memory {size}", {"memory_size": size}) for size in (0, 256, 4096)),
+    *(Method(f"CLCE, beta {beta:g}", {"beta": beta}) for beta in (0.5, 1.0)),
+    SUPCON,
+    *(supcon(f"tau {tau:g}", temperature=tau) for tau in (0.1, 0.5)),
+    *(supcon(f"lambda {weight:g}", contrastive_weight=weight) for weight in (0.5, 0.75)),
 ]
 NOVEL = [CE, CLCE, NOVEL_RECIPE, SUPCON, PAPER]
 STUDIES = {
