@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
@@ -21,7 +21,7 @@ from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
-from clce_hf.training.grouping import group_by_label
+from clce_hf.training.grouping import GroupingTrainer
 from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
 from clce_hf.training.memory import EmbeddingMemory
@@ -29,7 +29,7 @@ from clce_hf.training.meters import Meters
 from clce_hf.training.objective import objective_of
 
 
-class CLCETrainer(HeadStartTrainer, PublishingTrainer):
+class CLCETrainer(GroupingTrainer, HeadStartTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
@@ -94,6 +94,8 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         # Called by every train(), once model_init's model and a trial's arguments are there.
         super()._hp_search_setup(trial)
         self._prepare()
+        if type(self) is CLCETrainer:  # a subclass may change labels on their way
+            checks.check_stored_labels(self)
 
     def _prepare(self) -> None:
         """Check the settings, the model and the data; hook the model if it is contrasted."""
@@ -103,8 +105,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         checks.check_parallelism(self)
         if self._mini_batch_size is not None:
             checks.check_forwards_in_mini_batches(model, self)
-        if self.train_dataset is not None:
-            checks.training_labels(self.train_dataset, args.samples_per_class, self.label_names)
         self._required = required_arguments(model)
         self._meters.start_training()
         if self._capture is not None:
@@ -118,12 +118,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
             self._capture = read_embeddings(model, layer, size, args.seed)
             self._memory = EmbeddingMemory(args.memory_size)
         self._forward = Forward(self._capture, self.accelerator.no_sync)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if self.args.samples_per_class is None:
-            return super()._get_train_sampler(train_dataset)
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        return group_by_label(self, dataset, self._train_batch_size)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, its learning rates decayed by layer where `layer_decay` is set."""

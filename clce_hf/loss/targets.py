@@ -65,6 +65,33 @@ def is_labeled(targets: Tensor) -> Tensor:
     return targets.new_ones(len(targets), dtype=torch.bool)
 
 
+def outside_range(targets: Tensor, num_classes: int) -> Tensor:
+    """Return which samples have a class id that is neither in [0, num_classes) nor -100.
+
+    Args:
+        targets: class ids, shape (n,), or class probabilities, shape (n, classes), which no class
+            is missing from.
+        num_classes: of the model.
+
+    Returns:
+        Boolean, shape (n,).
+    """
+    if targets.dim() != 1:
+        return targets.new_zeros(len(targets), dtype=torch.bool)
+    return ((targets < 0) | (targets >= num_classes)) & is_labeled(targets)
+
+
+def ignore_outside_range(targets: Tensor, num_classes: int) -> Tensor:
+    """Return targets with class ids that are outside of the range set to -100.
+
+    On a GPU, cross-entropy of such an id is a failed assertion in a kernel, which names nothing and
+    leaves the process unusable.
+    """
+    if targets.dim() != 1:
+        return targets
+    return targets.masked_fill(outside_range(targets, num_classes), IGNORE_INDEX)
+
+
 def class_probabilities(targets: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     """Return class ids, shape (n,), as one-hot probabilities, shape (n, classes).
 

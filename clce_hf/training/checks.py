@@ -1,16 +1,16 @@
 """Refuse what CLCE cannot train, before training where possible, naming the field and the fix."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
-from transformers.trainer_utils import has_length
+from transformers import DefaultDataCollator, Trainer, default_data_collator
 
-from clce_hf.data.labels import read_labels
+from clce_hf.data.labels import COLUMN_NAMES, stored_labels
 from clce_hf.errors import abbreviate
+from clce_hf.loss.targets import IGNORE_INDEX, outside_range
 
 FROZEN_BACKBONE = (
     "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
@@ -115,32 +115,44 @@ def _normalizes_over_batch(module: nn.Module) -> bool:
     return isinstance(module, kinds)
 
 
-def training_labels(
-    dataset: Any, samples_per_class: int | None, label_names: Sequence[str]
-) -> Tensor | None:
-    """Return the labels of the training data, shape (n,), or None where they cannot be read.
+def check_stored_labels(trainer: Trainer) -> None:
+    """Raise `ValueError` for a stored class id that the model does not have.
 
-    Raises:
-        ValueError: if they are of fewer than two classes, or if `samples_per_class` is set and they
-            cannot be read.
+    Only where rows surely reach the loss as they are stored; else the batch is checked, when it
+    comes.
     """
-    labels = read_labels(dataset, label_names) if has_length(dataset) else None
-    if labels is not None and len(labels.unique()) < 2:
+    dataset, collator = trainer.train_dataset, trainer.data_collator
+    num_labels = getattr(getattr(trainer.model, "config", None), "num_labels", None)
+    is_plain = type(dataset) in (datasets.Dataset, list, tuple)
+    if isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom":
+        is_plain = False
+    is_default = collator is default_data_collator or isinstance(collator, DefaultDataCollator)
+    if num_labels is None or trainer.compute_loss_func or not (is_plain and is_default):
+        return
+    key = trainer.label_names[0]
+    for name in COLUMN_NAMES if key == "labels" else (key,):
+        labels = stored_labels(dataset, name)
+        if labels is not None:
+            check_in_range(labels, num_labels, f" of the training data, in {name!r},")
+            return
+
+
+def check_in_range(labels: Tensor, num_labels: int, where: str = "") -> None:
+    """Raise `ValueError` for a class id outside [0, num_labels) that is not -100.
+
+    Args:
+        labels: class ids, shape (n,), or class probabilities, which are in range.
+        num_labels: of the model.
+        where: the labels are, for the error.
+    """
+    is_outside = outside_range(labels, num_labels)
+    if is_outside.any():
         raise ValueError(
-            "The training data has fewer than two classes: there is nothing to contrast."
+            f"A label{where} is {int(labels[is_outside][0])}, but the model has num_labels="
+            f"{num_labels}, so class ids must lie in [0, {num_labels}): number them from 0, or "
+            "load the model with from_pretrained(..., num_labels=...). The label of images "
+            f"without a class is {IGNORE_INDEX}."
         )
-    if labels is None and samples_per_class is not None:
-        if not has_length(dataset):
-            raise ValueError(
-                "samples_per_class needs a data set with a length and readable labels, got an "
-                f"{type(dataset).__name__}: leave samples_per_class out."
-            )
-        raise ValueError(
-            "samples_per_class found no labels in the training data: looked for a column or "
-            f"attribute named 'targets', 'labels', 'label', 'label_ids' or {list(label_names)}. "
-            "Name it in label_names, or give the data set a `targets` attribute."
-        )
-    return labels
 
 
 def check_not_soft(targets: Tensor) -> None:
@@ -153,11 +165,31 @@ def check_not_soft(targets: Tensor) -> None:
         )
 
 
-def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
-    """Raise `FloatingPointError` naming the step and the terms if the loss is not finite."""
-    if not torch.isfinite(loss):
-        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-        raise FloatingPointError(
-            f"The loss is not finite at step {step}: {values}. Lower learning_rate or set "
-            "max_grad_norm; check the images for NaN."
-        )
+def check_step(
+    loss: Tensor, terms: dict[str, Tensor], step: int, labels: Tensor | None, num_labels: int
+) -> None:
+    """Check the loss of a step and the labels that it is of, and wait for the device only once.
+
+    Args:
+        loss: scalar.
+        terms: of the loss, scalars by name.
+        step: of the optimizer.
+        labels: see `check_in_range`; None where any will do.
+        num_labels: of the model.
+
+    Raises:
+        ValueError: for a class id that the model does not have.
+        FloatingPointError: naming the step and the terms, if the loss is not finite.
+    """
+    is_right = torch.isfinite(loss)
+    if labels is not None:
+        is_right = is_right & ~outside_range(labels, num_labels).any()
+    if is_right:
+        return
+    if labels is not None:
+        check_in_range(labels, num_labels)
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+    raise FloatingPointError(
+        f"The loss is not finite at step {step}: {values}. Lower learning_rate or set "
+        "max_grad_norm; check the images for NaN."
+    )

@@ -1,29 +1,141 @@
-"""Batches made of groups of images of one class, for a trainer."""
+"""Batches made of groups of images of one class, and a look at the first ones whether they are."""
 
 from typing import Any, cast
 
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import Trainer
+from transformers.trainer_utils import has_length
 
-from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch
-from clce_hf.training.checks import training_labels
+from clce_hf.data.labels import HOW_TO_SAY, Labels, required_labels
+from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch, check_group_size
+from clce_hf.loss.targets import IGNORE_INDEX
+from clce_hf.training.labels import images_per_class, labels_of
+
+_BATCHES = 20
+"""How many batches are looked at: enough for labels that differ in a few images of a hundred."""
 
 
-def group_by_label(trainer: Trainer, dataset: Any, batch_size: int) -> GroupByLabelSampler:
-    """Return the sampler of a trainer with `samples_per_class`, and tell it of each new epoch.
+class GroupCheck:
+    """Looks at the labels that training really sees, in its first batches.
 
     Args:
-        trainer: with the arguments of CLCE.
-        dataset: to be sampled.
-        batch_size: images per device.
+        group_size: images of one class in a row.
+        num_rows: images in a batch; a shorter one may be cut through a group.
+        source: of the labels that the groups were made by.
+    """
+
+    def __init__(self, group_size: int, num_rows: int, source: str) -> None:
+        self._group_size, self._num_rows, self._source = group_size, num_rows, source
+        self._batches_left = _BATCHES
+
+    def __call__(self, labels: Any) -> None:
+        """Raise `ValueError` if the labels of a batch cannot be those of whole groups.
+
+        In any order, and mixed in any way that keeps how much there is of each class: it must be a
+        multiple of the size of a group, up to images whose label was set to -100.
+        """
+        if self._batches_left == 0 or not isinstance(labels, Tensor):
+            return
+        if len(labels) < self._num_rows or len(labels) % self._group_size:
+            return
+        self._batches_left -= 1
+        counts = images_per_class(labels)
+        if counts is None:
+            return
+        num_ignored = len(labels) - int(counts.sum())
+        if int((-counts % self._group_size).sum()) > num_ignored:
+            found = ", ".join(str(count) for count in counts[counts > 0].tolist()[:10])
+            raise ValueError(
+                f"samples_per_class={self._group_size} grouped the images by {self._source} of the "
+                f"training data, but training sees other labels: in a batch of {len(labels)}, its "
+                f"classes have {found} images, which are not groups of {self._group_size}. "
+                f"{HOW_TO_SAY}"
+            )
+
+
+class GroupingTrainer(Trainer):
+    """Trainer that groups batches as `samples_per_class` says. The constructor is its own."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._start_grouping()
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        # Called by every train(), once model_init's model and a trial's arguments are there.
+        super()._hp_search_setup(trial)
+        self._start_grouping()
+
+    def _start_grouping(self) -> None:
+        """Check what can be checked of the labels before training."""
+        self._group_check: GroupCheck | None = None
+        if self._group_size is not None and self.train_dataset is not None:
+            training_labels(self, self.train_dataset)
+
+    @property
+    def _group_size(self) -> int | None:
+        return cast(Any, self.args).samples_per_class
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if self._group_size is None:
+            return super()._get_train_sampler(train_dataset)
+        batch_size = self._train_batch_size
+        if self.accelerator.split_batches:
+            batch_size //= self.accelerator.num_processes
+            check_group_size(self._group_size, batch_size)
+        # Trainer has taken the columns away that the model does not know.
+        whole: Any = self.train_dataset
+        is_same = train_dataset is None or (has_length(whole) and len(whole) == len(train_dataset))
+        labels = training_labels(self, whole if is_same else train_dataset)
+        self.pop_callback(SamplerEpoch)  # of an earlier run
+        self.add_callback(SamplerEpoch)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = GroupByLabelSampler(labels.ids, self._group_size, batch_size, seed=seed)
+        num_rows = min(batch_size, len(sampler))
+        self._group_check = GroupCheck(self._group_size, num_rows, labels.source)
+        return sampler
+
+    def get_batch_samples(self, *args: Any, **named: Any) -> Any:
+        """Take the batches of an optimizer step, and check that the first ones are grouped.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        batches, num_items = super().get_batch_samples(*args, **named)
+        if self._group_size is None:
+            return batches, num_items
+        if self._group_check is None:
+            raise ValueError(
+                "samples_per_class groups the batches of Trainer's own data loader, but "
+                "get_train_dataloader made another: leave samples_per_class out. In a data loader "
+                "of your own, clce_hf.GroupByLabelSampler groups the images."
+            )
+        for batch in batches:
+            self._group_check(labels_of(batch, self.label_names))
+        return batches, num_items
+
+
+def training_labels(trainer: Trainer, dataset: Any) -> Labels:
+    """Return the labels to group a data set by.
 
     Raises:
-        ValueError: if its labels cannot be read.
+        ValueError: if they cannot be read, or are of fewer than two classes or of more than the
+            model has.
     """
-    args: Any = trainer.args
-    group_size: int = args.samples_per_class
-    labels = cast(Tensor, training_labels(dataset, group_size, trainer.label_names))
-    trainer.pop_callback(SamplerEpoch)  # of an earlier run
-    trainer.add_callback(SamplerEpoch)
-    seed = args.seed if args.data_seed is None else args.data_seed
-    return GroupByLabelSampler(labels, group_size, batch_size, seed=seed)
+    labels = required_labels(dataset, trainer.label_names, "samples_per_class")
+    num_classes = len(labels.ids[labels.ids != IGNORE_INDEX].unique())
+    if num_classes < 2:
+        raise ValueError(
+            f"samples_per_class groups the images by {labels.source} of the training data, which "
+            "holds fewer than two classes: there is nothing to contrast. If training sees other "
+            f"labels: {HOW_TO_SAY}"
+        )
+    num_labels = getattr(getattr(trainer.model, "config", None), "num_labels", num_classes)
+    if num_classes > num_labels:
+        raise ValueError(
+            f"samples_per_class groups the images by {labels.source} of the training data, which "
+            f"holds {num_classes} classes, but the model has num_labels={num_labels}: load it with "
+            f"from_pretrained(..., num_labels={num_classes}). If training sees other labels: "
+            f"{HOW_TO_SAY}"
+        )
+    return labels

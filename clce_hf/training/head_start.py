@@ -10,29 +10,21 @@ import random
 from collections.abc import Iterator
 from typing import Any, cast
 
-import datasets
 import numpy as np
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader
 from transformers import Trainer, set_seed
-from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from clce_hf.data.labels import read_labels
-from clce_hf.data.low_shot import rows_of_each_class
 from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
 from clce_hf.models.capture import EmbeddingCapture, logits_of
 from clce_hf.models.head_init import class_mean_weights, linear_parameters
+from clce_hf.training.checks import check_in_range
 from clce_hf.training.even_batches import fill_last_batches
+from clce_hf.training.head_start_rows import check_same_classes, rows_to_start_from
 from clce_hf.training.labels import required_arguments, split_labels
-
-IMAGES_PER_CLASS = 50
-"""Images whose embeddings are averaged, at most; more hardly move a mean."""
-
-_FEWEST_PER_CLASS, _MOST_IMAGES = 5, 50_000
-"""Of very many classes, fewer images each: minutes of forward passes at most."""
 
 
 class HeadStartTrainer(Trainer):
@@ -60,7 +52,7 @@ def start_from_class_means(trainer: Trainer) -> None:
     """
     _check_has_weights(trainer)
     model = cast(nn.Module, trainer.model)
-    subset = _some_of_each_class(trainer)
+    subset, labels = rows_to_start_from(trainer)
     capture = EmbeddingCapture(model, cast(Any, trainer.args).classification_layer)
     place, was_training = next(model.parameters()).device, model.training
     device = trainer.accelerator.device
@@ -78,6 +70,8 @@ def start_from_class_means(trainer: Trainer) -> None:
         if is_elsewhere:
             model.to(place)
     _check_is_finite(embeddings)
+    check_same_classes(labels, targets)
+    check_in_range(targets, len(weight))
     start = weight.new_zeros(len(weight), embeddings.shape[1]), weight.new_zeros(len(weight))
     if trainer.accelerator.is_main_process:
         start = class_mean_weights(embeddings, targets, len(weight), has_bias=bias is not None)
@@ -112,22 +106,6 @@ def _check_is_finite(embeddings: Tensor) -> None:
             "head_init averages embeddings, and some are not finite: check the images for NaN, or "
             "take bf16 for fp16."
         )
-
-
-def _some_of_each_class(trainer: Trainer) -> Any:
-    dataset: Any = trainer.train_dataset
-    has_rows = has_length(dataset) and not isinstance(dataset, IterableDataset)
-    labels = read_labels(dataset, trainer.label_names) if has_rows else None
-    if labels is None:
-        raise ValueError(
-            "head_init needs training data with a length and readable labels, got "
-            f"{type(dataset).__name__}: leave head_init out, name the labels' column in "
-            "label_names, or give the data set a `targets` attribute."
-        )
-    of_each = max(_FEWEST_PER_CLASS, _MOST_IMAGES // len(labels.unique()))
-    rows = rows_of_each_class(labels, min(of_each, IMAGES_PER_CLASS), trainer.args.seed)
-    rows = rows[is_labeled(labels[rows])].tolist()
-    return dataset.select(rows) if isinstance(dataset, datasets.Dataset) else Subset(dataset, rows)
 
 
 def _embeddings(

@@ -1,12 +1,13 @@
 """The labels of a batch: found by name, withheld from the model, counted."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from clce_hf.loss.targets import one_number_per_sample
+from clce_hf.loss.targets import IGNORE_INDEX, one_number_per_sample
 
 Batch = dict[str, Any]
 
@@ -23,7 +24,7 @@ def split_labels(
     """Return the model's inputs, without labels unless its `forward` requires them, and the labels.
 
     Raises:
-        ValueError: if the batch holds none of the label names.
+        ValueError: if the batch holds none of the label names, or no tensor under it.
     """
     name = _label_name(inputs, label_names)
     if name is None:
@@ -33,17 +34,50 @@ def split_labels(
             "set_transform, that remove_unused_columns is False."
         )
     labels = inputs[name]
-    if name in required:
-        return inputs, labels
-    return {key: value for key, value in inputs.items() if key != name}, labels
+    if not isinstance(labels, Tensor):
+        raise ValueError(
+            f"The labels of a batch, under {name!r}, must be a tensor, got a "
+            f"{type(labels).__name__}: have the data collator return torch.tensor(...)."
+        )
+    # A model that is given labels of another column would compute its own loss with them.
+    withheld = {name, "labels"} - required
+    return {key: value for key, value in inputs.items() if key not in withheld}, labels
 
 
 def countable(batch: Batch, label_names: Sequence[str]) -> Batch:
     """Return a batch whose images Trainer can count: by `labels`, one number per image."""
-    name = _label_name(batch, label_names)
-    labels = None if name is None else batch[name]
+    labels = labels_of(batch, label_names)
     return {"labels": one_number_per_sample(labels)} if isinstance(labels, Tensor) else batch
 
 
-def _label_name(inputs: Batch, label_names: Sequence[str]) -> str | None:
+def labels_of(batch: Any, label_names: Sequence[str]) -> Any:
+    """Return the labels of a batch, None if it has none."""
+    name = _label_name(batch, label_names) if isinstance(batch, Mapping) else None
+    return None if name is None else batch[name]
+
+
+def images_per_class(labels: Tensor) -> Tensor | None:
+    """Return how many images of each class there are in a batch, int64 of shape (classes,).
+
+    Mixing images of a batch with one another by the same share, as torchvision's MixUp and CutMix
+    do, keeps the sum of the shares of each class, so that is the number before.
+
+    Args:
+        labels: integers, shape (n,) or (n, 1), where -100 is no class; or probabilities, shape
+            (n, classes).
+
+    Returns:
+        On the CPU. None where labels do not say it: smoothed, or mixed by a share for each image.
+    """
+    is_soft = labels.is_floating_point()
+    if labels.dim() != 2 if is_soft else labels.numel() != len(labels):
+        return None
+    if is_soft:
+        sums = labels.sum(0).cpu()
+        counts = sums.round()
+        return counts.long() if torch.allclose(sums, counts, rtol=0.0, atol=1e-3) else None
+    return labels[labels != IGNORE_INDEX].unique(return_counts=True)[1].cpu()
+
+
+def _label_name(inputs: Mapping[str, Any], label_names: Sequence[str]) -> str | None:
     return next((name for name in label_names if inputs.get(name) is not None), None)

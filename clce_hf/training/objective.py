@@ -13,7 +13,8 @@ from transformers.trainer_pt_utils import LabelSmoother
 from clce_hf.loss.clce import fuse
 from clce_hf.loss.distributed import ContrastiveTerm, contrastive_term
 from clce_hf.loss.hyperparameters import Hyperparameters
-from clce_hf.training.checks import check_finite, check_not_soft
+from clce_hf.loss.targets import ignore_outside_range
+from clce_hf.training.checks import check_in_range, check_not_soft, check_step
 from clce_hf.training.forward import Forwarded
 from clce_hf.training.memory import EmbeddingMemory
 
@@ -76,19 +77,24 @@ class Objective:
             step: of the optimizer, for the error.
 
         Raises:
+            ValueError: for a class id that the model does not have.
             FloatingPointError: if a term is not finite.
         """
+        num_labels, labels = forwarded.logits.shape[1], None
+        if self.compute_loss_func is None:  # which may have classes of its own
+            labels, targets = targets, ignore_outside_range(targets, num_labels)
         cross_entropy = self._cross_entropy(forwarded, targets, num_items)
         if num_items is None and self.compute_loss_func is None:
             cross_entropy = cross_entropy * share
         if forwarded.embeddings is None:
-            check_finite(cross_entropy, {"ce_loss": cross_entropy}, step)
+            check_step(cross_entropy, {"ce_loss": cross_entropy}, step, labels, num_labels)
             return Terms(cross_entropy, cross_entropy)
         fills_memory = self.memory is not None and not self.memory.is_full
         term = self._contrast(forwarded, targets, self.gather, self.memory)
         contrastive = share * term.loss
         loss = fuse(cross_entropy, contrastive, self.hyperparameters.contrastive_weight)
-        check_finite(loss, {"ce_loss": cross_entropy, "contrastive_loss": contrastive}, step)
+        terms = {"ce_loss": cross_entropy, "contrastive_loss": contrastive}
+        check_step(loss, terms, step, labels, num_labels)
         return Terms(loss, cross_entropy, contrastive, term.num_positives, fills_memory)
 
     def evaluation_terms(
@@ -102,9 +108,11 @@ class Objective:
             num_items: see `training_terms`.
 
         Raises:
-            ValueError: for class probabilities.
+            ValueError: for class probabilities, or a class id that the model does not have.
         """
         check_not_soft(targets)
+        if self.compute_loss_func is None:
+            check_in_range(targets, forwarded.logits.shape[1])
         cross_entropy = self._cross_entropy(forwarded, targets, num_items)
         if forwarded.embeddings is None:
             return Terms(cross_entropy, cross_entropy)

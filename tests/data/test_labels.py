@@ -3,9 +3,10 @@
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.tiny import Images
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from clce_hf.data.labels import read_labels
@@ -30,40 +31,43 @@ def test_labels_of_a_dataset_with_a_transform_are_read_without_running_it():
         ),
     )
     dataset.set_transform(explode)
-    assert read_labels(dataset).tolist() == labels
+    assert read_labels(dataset).ids.tolist() == labels
     shuffled = dataset.shuffle(seed=1).select([4, 2, 0])
     shuffled.set_transform(explode)
     expected = shuffled.with_format(None).remove_columns("image")["label"]
-    assert read_labels(shuffled).tolist() == list(expected)
-    assert read_labels(dataset.rename_column("label", "species"), ["species"]).tolist() == labels
+    assert read_labels(shuffled).ids.tolist() == list(expected)
+    assert (
+        read_labels(dataset.rename_column("label", "species"), ["species"]).ids.tolist() == labels
+    )
     assert read_labels(dataset.remove_columns("label")) is None
 
 
 def test_label_names_come_before_the_usual_columns():
     columns = {"label": [0, 0, 1], "species": [2, 1, 0], "labels": [1, 1, 0]}
     dataset = datasets.Dataset.from_dict(columns)
-    assert read_labels(dataset, ["species"]).tolist() == columns["species"]
-    assert read_labels(dataset, ["genus", "species"]).tolist() == columns["species"]
-    assert read_labels(dataset, ["genus"]).tolist() == columns["labels"]
+    assert read_labels(dataset, ["species"]).ids.tolist() == columns["species"]
+    assert read_labels(dataset, ["genus", "species"]).ids.tolist() == columns["species"]
+    assert read_labels(dataset, ["genus"]).ids.tolist() == columns["labels"]
 
 
 def test_labels_of_torch_datasets(tmp_path):
     folder_of_images(tmp_path, [0, 1, 1, 2])
     folder = ImageFolder(str(tmp_path), loader=explode)
-    assert read_labels(folder).tolist() == [0, 1, 1, 2]
-    assert read_labels(Subset(folder, [3, 0])).tolist() == [2, 0]
-    assert read_labels(ConcatDataset([folder, Subset(folder, [1])])).tolist() == [0, 1, 1, 2, 1]
-    assert read_labels(Images(4)).tolist() == Images(4).targets
-    assert read_labels([{"labels": 1}]) is None
-    assert read_labels(ConcatDataset([folder, [{"labels": 1}]])) is None
+    assert read_labels(folder).ids.tolist() == [0, 1, 1, 2]
+    assert read_labels(Subset(folder, [3, 0])).ids.tolist() == [2, 0]
+    assert read_labels(ConcatDataset([folder, Subset(folder, [1])])).ids.tolist() == [0, 1, 1, 2, 1]
+    assert read_labels(Images(4)).ids.tolist() == Images(4).targets
+    tensors = TensorDataset(torch.zeros(2), torch.ones(2))
+    assert read_labels(tensors) is None
+    assert read_labels(ConcatDataset([folder, tensors])) is None
 
 
 @pytest.mark.parametrize(
-    "values", [["cat", "dog"], [[0, 1], [1, 1]], [0.0, 1.0], [True, False], [0, None]]
+    "values", [["cat", "dog"], [[0.0, 1.0]] * 2, [0.0, 1.0], [{"id": 0}, {"id": 1}], [0, None]]
 )
 def test_labels_that_are_not_class_ids_are_named(values):
     dataset = datasets.Dataset.from_dict({"label": values})
-    with pytest.raises(ValueError, match=r"labels in 'label'.*integer class id"):
+    with pytest.raises(ValueError, match=r"one integer for each row: column 'label' h"):
         read_labels(dataset)
 
 
@@ -74,6 +78,6 @@ def test_a_million_shuffled_labels_are_read_without_gathering_rows(monkeypatch):
     dataset = dataset.shuffle(seed=0)
     dataset.set_transform(explode)
     monkeypatch.setattr("datasets.arrow_dataset.query_table", explode)
-    read = read_labels(dataset)
+    read = read_labels(dataset).ids
     assert len(read) == 1_000_000
     assert read.sum() == labels.sum()

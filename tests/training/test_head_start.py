@@ -269,18 +269,50 @@ def test_at_most_fifty_images_of_a_class_are_read(tmp_path):
     assert stop.seen == [50, 50, 50, 20]
 
 
+class Unlabeled(Images):
+    def __len__(self):
+        return len(self.pixel_values)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield from (Images()[i] for i in range(16))
 
 
-@pytest.mark.parametrize(
-    "data", [Stream(), [Images()[i] for i in range(16)]], ids=["stream", "list"]
-)
-def test_labels_must_be_readable(tmp_path, data):
-    message = "head_init needs training data with a length and readable labels, got"
-    with pytest.raises(ValueError, match=message):
-        started(tmp_path, vit(), data)
+def test_labels_must_be_readable(tmp_path):
+    with pytest.raises(ValueError, match=r"head_init chooses rows.*got a Stream: leave head_init"):
+        started(tmp_path, vit(), Stream())
+    unlabeled = Images()
+    del unlabeled.targets
+    unlabeled.__class__ = Unlabeled
+    with pytest.raises(ValueError, match=r"head_init.*found none in a Unlabeled.*dataset\.targets"):
+        started(tmp_path, vit(), unlabeled)
+
+
+def test_rows_of_a_plain_list(tmp_path):
+    images = Images(64)
+    _, start = started(tmp_path, vit(), [images[i] for i in range(64)])
+    expected = class_mean_weights(embeddings_of(vit(), images), torch.tensor(images.targets), 4)
+    torch.testing.assert_close(
+        start.weights["classifier.weight"], expected[0], rtol=1e-3, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("wrong", [[0] * 63 + [1], [i // 2 for i in range(64)]], ids=str)
+def test_images_drawn_by_other_labels(tmp_path, wrong):
+    class TwoLabels(Images):
+        def __getitem__(self, index):
+            return {**super().__getitem__(index), "labels": right[index]}
+
+    images, right = TwoLabels(64), Images(64).targets
+    images.targets = wrong
+    with pytest.raises(ValueError, match=r"head_init.*'targets'.*other labels.*dataset\.targets ="):
+        started(tmp_path, vit(), images)
+
+
+def test_a_class_that_the_model_lacks(tmp_path):
+    with pytest.raises(ValueError, match=r"A label is 4, but the model has num_labels=4"):
+        started(tmp_path, vit(), Images(64, num_classes=5))
 
 
 def test_plain_arguments_start_from_the_layer_as_it_is(tmp_path):
