@@ -1,7 +1,7 @@
 """Read the class of each row of a data set without decoding its images."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -14,13 +14,6 @@ from transformers.trainer_utils import has_length
 
 COLUMN_NAMES = ("labels", "label", "label_ids")
 """Columns that transformers' default data collator takes for labels."""
-
-HOW_TO_SAY = (
-    'Name the right ones: train_dataset.targets = train_dataset["COLUMN"], or any list of one '
-    "integer for each row, set after select and shuffle (rows in a plain list take a key 'labels' "
-    "instead)."
-)
-"""How to say which labels are the right ones, for error messages."""
 
 _ARROW_INTEGERS = re.compile(r"((large_|fixed_size_)?list<\w+: )?(u?int\d|bool)")
 
@@ -35,6 +28,18 @@ class Labels(NamedTuple):
 
     ids: Tensor
     source: str
+
+
+def how_to_name_them(dataset: Any) -> str:
+    """Say how to name the right labels of a data set, for the end of an error."""
+    if isinstance(dataset, (list, tuple)):
+        return "make the rows of the list dicts with the class id under the key 'labels'."
+    if isinstance(dataset, datasets.Dataset):
+        return (
+            'set train_dataset.targets = train_dataset["COLUMN"], or a list of one integer for '
+            "each row, as the last step, since select and shuffle lose it."
+        )
+    return "set train_dataset.targets = [...], one integer for each row."
 
 
 def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Labels | None:
@@ -54,7 +59,7 @@ def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Labels | None:
             it says what they are instead.
     """
     unfit = []
-    for source, values in _candidates(dataset, (*label_names, *COLUMN_NAMES)):
+    for source, values in _candidates(dataset, dict.fromkeys((*label_names, *COLUMN_NAMES))):
         try:
             return Labels(_class_ids(values, len(dataset)), source)
         except _Unfit as reason:
@@ -88,13 +93,14 @@ def required_labels(dataset: Any, label_names: Sequence[str], setting: str) -> L
         labels = read_labels(dataset, label_names)
     except ValueError as error:
         raise ValueError(
-            f"{setting} needs the class id of each row. {error} {HOW_TO_SAY}"
+            f"{setting} needs the class id of each row. {error} {how_to_name_them(dataset)}"
         ) from None
     if labels is None:
         names = ", ".join(dict.fromkeys(("targets", *label_names, *COLUMN_NAMES)))
         raise ValueError(
-            f"{setting} needs the class id of each row, and found none in a "
-            f"{type(dataset).__name__}, by the names {names}. {HOW_TO_SAY}"
+            f"{setting} needs the class id of each row, and the training data, of type "
+            f"{type(dataset).__name__}, has none by the names {names}. To name others, "
+            f"{how_to_name_them(dataset)}"
         )
     return labels
 
@@ -115,15 +121,17 @@ class _Unfit(Exception):
     """Values are not one integer for each row; the message goes on from what they are."""
 
 
-def _candidates(dataset: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _candidates(dataset: Any, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Yield what may be labels and where it was found, best first."""
     has_rows = isinstance(dataset, (datasets.Dataset, list, tuple))
     for name in ("targets",) if has_rows else ("targets", *names):
         values = getattr(dataset, name, None)
         if values is not None:
             yield f"attribute {name!r}", values
+            if isinstance(dataset, datasets.Dataset):
+                return  # somebody set it
     kind = "column" if isinstance(dataset, datasets.Dataset) else "key"
-    for name in dict.fromkeys(names):
+    for name in names:
         values = _stored(dataset, name)
         if values is not None:
             yield f"{kind} {name!r}", values

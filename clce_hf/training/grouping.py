@@ -7,7 +7,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
-from clce_hf.data.labels import HOW_TO_SAY, Labels, required_labels
+from clce_hf.data.labels import Labels, how_to_name_them, required_labels
 from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch, check_group_size
 from clce_hf.loss.targets import IGNORE_INDEX
 from clce_hf.training.labels import images_per_class, labels_of
@@ -23,10 +23,12 @@ class GroupCheck:
         group_size: images of one class in a row.
         num_rows: images in a batch; a shorter one may be cut through a group.
         source: of the labels that the groups were made by.
+        advice: where the labels are others, for the end of the error.
     """
 
-    def __init__(self, group_size: int, num_rows: int, source: str) -> None:
-        self._group_size, self._num_rows, self._source = group_size, num_rows, source
+    def __init__(self, group_size: int, num_rows: int, source: str, advice: str) -> None:
+        self._group_size, self._num_rows = group_size, num_rows
+        self._source, self._advice = source, advice
         self._batches_left = _BATCHES
 
     def __call__(self, labels: Any) -> None:
@@ -50,7 +52,7 @@ class GroupCheck:
                 f"samples_per_class={self._group_size} grouped the images by {self._source} of the "
                 f"training data, but training sees other labels: in a batch of {len(labels)}, its "
                 f"classes have {found} images, which are not groups of {self._group_size}. "
-                f"{HOW_TO_SAY}"
+                f"To name the labels that are trained, {self._advice}"
             )
 
 
@@ -86,13 +88,15 @@ class GroupingTrainer(Trainer):
         # Trainer has taken the columns away that the model does not know.
         whole: Any = self.train_dataset
         is_same = train_dataset is None or (has_length(whole) and len(whole) == len(train_dataset))
-        labels = training_labels(self, whole if is_same else train_dataset)
+        dataset = whole if is_same else train_dataset
+        labels = training_labels(self, dataset)
         self.pop_callback(SamplerEpoch)  # of an earlier run
         self.add_callback(SamplerEpoch)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         sampler = GroupByLabelSampler(labels.ids, self._group_size, batch_size, seed=seed)
         num_rows = min(batch_size, len(sampler))
-        self._group_check = GroupCheck(self._group_size, num_rows, labels.source)
+        advice = how_to_name_them(dataset)
+        self._group_check = GroupCheck(self._group_size, num_rows, labels.source, advice)
         return sampler
 
     def get_batch_samples(self, *args: Any, **named: Any) -> Any:
@@ -124,18 +128,17 @@ def training_labels(trainer: Trainer, dataset: Any) -> Labels:
     """
     labels = required_labels(dataset, trainer.label_names, "samples_per_class")
     num_classes = len(labels.ids[labels.ids != IGNORE_INDEX].unique())
-    if num_classes < 2:
-        raise ValueError(
-            f"samples_per_class groups the images by {labels.source} of the training data, which "
-            "holds fewer than two classes: there is nothing to contrast. If training sees other "
-            f"labels: {HOW_TO_SAY}"
-        )
     num_labels = getattr(getattr(trainer.model, "config", None), "num_labels", num_classes)
-    if num_classes > num_labels:
-        raise ValueError(
-            f"samples_per_class groups the images by {labels.source} of the training data, which "
-            f"holds {num_classes} classes, but the model has num_labels={num_labels}: load it with "
-            f"from_pretrained(..., num_labels={num_classes}). If training sees other labels: "
-            f"{HOW_TO_SAY}"
-        )
-    return labels
+    if 2 <= num_classes <= num_labels:
+        return labels
+    wrong = (
+        "there is nothing to contrast"
+        if num_classes < 2
+        else f"but the model has num_labels={num_labels}: load it with from_pretrained(..., "
+        f"num_labels={num_classes})"
+    )
+    raise ValueError(
+        f"samples_per_class groups the images by {labels.source} of the training data, which holds "
+        f"{num_classes} classes, {wrong}. If other labels are trained, "
+        f"{how_to_name_them(dataset)}"
+    )

@@ -70,7 +70,7 @@ def start_from_class_means(trainer: Trainer) -> None:
         if is_elsewhere:
             model.to(place)
     _check_is_finite(embeddings)
-    check_same_classes(labels, targets)
+    check_same_classes(trainer.train_dataset, labels, targets)
     check_in_range(targets, len(weight))
     start = weight.new_zeros(len(weight), embeddings.shape[1]), weight.new_zeros(len(weight))
     if trainer.accelerator.is_main_process:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from transformers import Trainer
 
-from clce_hf.data.labels import HOW_TO_SAY, Labels, required_labels
+from clce_hf.data.labels import Labels, how_to_name_them, required_labels
 from clce_hf.data.low_shot import rows_of_each_class
 from clce_hf.loss.targets import is_labeled
 from clce_hf.training.labels import images_per_class
@@ -36,8 +36,14 @@ def rows_to_start_from(trainer: Trainer) -> tuple[Any, Labels]:
     return Subset(dataset, rows.tolist()), drawn
 
 
-def check_same_classes(labels: Labels, targets: Tensor) -> None:
-    """Raise `ValueError` if images were drawn by other labels than those of the batches."""
+def check_same_classes(dataset: Any, labels: Labels, targets: Tensor) -> None:
+    """Raise `ValueError` if images of a data set were drawn by other labels than training sees.
+
+    Args:
+        dataset: for the error.
+        labels: of the rows that were drawn.
+        targets: of these rows in the batches: class ids or probabilities.
+    """
     drawn, seen = images_per_class(labels.ids), images_per_class(targets)
     if drawn is None or seen is None or drawn.sum() != seen.sum():
         return
@@ -46,5 +52,5 @@ def check_same_classes(labels: Labels, targets: Tensor) -> None:
         raise ValueError(
             f"head_init drew images of each class by {labels.source} of the training data, but "
             f"training sees other labels: by these, the {drawn.sum()} images are not as many of "
-            f"each class. {HOW_TO_SAY}"
+            f"each class. To name the labels that are trained, {how_to_name_them(dataset)}"
         )

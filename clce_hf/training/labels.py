@@ -4,12 +4,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from clce_hf.loss.targets import IGNORE_INDEX, one_number_per_sample
 
 Batch = dict[str, Any]
+
+_TOLERANCE = 1e-3
+"""How far sums of shares may be from whole numbers, and shares from one another, by rounding."""
 
 
 def required_arguments(model: nn.Module) -> set[str]:
@@ -29,9 +31,9 @@ def split_labels(
     name = _label_name(inputs, label_names)
     if name is None:
         raise ValueError(
-            f"The batch holds no labels: none of label_names={list(label_names)} is among "
-            f"{sorted(inputs)}. Check what the data collator returns, label_names, and, with "
-            "set_transform, that remove_unused_columns is False."
+            f"The batch holds no labels: none of label_names={list(label_names)}, which are keys "
+            f"of a batch, is among {sorted(inputs)}. Check what the data collator returns, "
+            "label_names, and, with set_transform, that remove_unused_columns is False."
         )
     labels = inputs[name]
     if not isinstance(labels, Tensor):
@@ -60,22 +62,27 @@ def images_per_class(labels: Tensor) -> Tensor | None:
     """Return how many images of each class there are in a batch, int64 of shape (classes,).
 
     Mixing images of a batch with one another by the same share, as torchvision's MixUp and CutMix
-    do, keeps the sum of the shares of each class, so that is the number before.
+    do, keeps the sum of the shares of each class: the number before. What label smoothing gave to
+    every class is taken off.
 
     Args:
         labels: integers, shape (n,) or (n, 1), where -100 is no class; or probabilities, shape
             (n, classes).
 
     Returns:
-        On the CPU. None where labels do not say it: smoothed, or mixed by a share for each image.
+        On the CPU. None where labels do not say it, as if each image was mixed by its own share.
     """
     is_soft = labels.is_floating_point()
     if labels.dim() != 2 if is_soft else labels.numel() != len(labels):
         return None
     if is_soft:
-        sums = labels.sum(0).cpu()
+        shares = labels.detach().cpu().double()
+        least = shares.min(1, keepdim=True).values
+        if least.max() - least.min() < _TOLERANCE:
+            shares = shares - least
+        sums = (shares / shares.sum(1, keepdim=True)).sum(0)
         counts = sums.round()
-        return counts.long() if torch.allclose(sums, counts, rtol=0.0, atol=1e-3) else None
+        return counts.long() if (sums - counts).abs().max() < _TOLERANCE else None
     return labels[labels != IGNORE_INDEX].unique(return_counts=True)[1].cpu()
 
 
