@@ -131,14 +131,13 @@ def training_labels(trainer: Trainer, dataset: Any) -> Labels:
     num_labels = getattr(getattr(trainer.model, "config", None), "num_labels", num_classes)
     if 2 <= num_classes <= num_labels:
         return labels
-    wrong = (
-        "there is nothing to contrast"
+    found = (
+        "fewer than two classes, so there is nothing to contrast"
         if num_classes < 2
-        else f"but the model has num_labels={num_labels}: load it with from_pretrained(..., "
-        f"num_labels={num_classes})"
+        else f"{num_classes} classes, but the model has num_labels={num_labels}: load it with "
+        f"from_pretrained(..., num_labels={num_classes})"
     )
     raise ValueError(
         f"samples_per_class groups the images by {labels.source} of the training data, which holds "
-        f"{num_classes} classes, {wrong}. If other labels are trained, "
-        f"{how_to_name_them(dataset)}"
+        f"{found}. If other labels are trained, {how_to_name_them(dataset)}"
     )

@@ -62,6 +62,30 @@ def test_labels_of_torch_datasets(tmp_path):
     assert read_labels(ConcatDataset([folder, tensors])) is None
 
 
+def test_labels_that_were_named_come_first_and_alone():
+    columns = {"label": [0, 0, 1], "species": [2, 1, 0], "x": list("abc")}
+    dataset = datasets.Dataset.from_dict(columns)
+    dataset.set_transform(explode)
+    dataset.targets = dataset["species"]
+    found = read_labels(dataset)
+    assert (found.ids.tolist(), found.source) == ([2, 1, 0], "attribute 'targets'")
+    assert read_labels(dataset.remove_columns("x")).ids.tolist() == [2, 1, 0]
+    assert read_labels(dataset.select([2, 0])).source == "column 'label'"
+    dataset.targets = dataset["x"]
+    with pytest.raises(ValueError, match=r"row: attribute 'targets' holds string, not integers"):
+        read_labels(dataset)
+
+
+def test_rows_of_a_list():
+    rows = [{"image": i, "label": 2 * i, "species": i} for i in range(3)]
+    assert read_labels(rows).ids.tolist() == [0, 2, 4]
+    assert read_labels(tuple(rows), ["species"]).ids.tolist() == [0, 1, 2]
+    assert read_labels([{"labels": torch.tensor(i)} for i in range(3)]).ids.tolist() == [0, 1, 2]
+    assert read_labels([{"label": None}] * 2) is read_labels([(0, 1)]) is read_labels([]) is None
+    with pytest.raises(ValueError, match=r"key 'label' is not one value for each row"):
+        read_labels([{"label": 1}, {"label": [0, 1]}])
+
+
 @pytest.mark.parametrize(
     "values", [["cat", "dog"], [[0.0, 1.0]] * 2, [0.0, 1.0], [{"id": 0}, {"id": 1}], [0, None]]
 )

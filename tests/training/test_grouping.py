@@ -1,5 +1,7 @@
 """Batches of groups: made by the labels that are trained on, or refused."""
 
+from typing import Any
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from clce_hf import CLCETrainer
 from clce_hf.data import MixingCollator
 
 IMAGES = Images(64)
+LIST: Any = [IMAGES[i] for i in range(64)]
 IDS = IMAGES.targets
 OTHER_IDS = np.random.default_rng(0).integers(0, NUM_CLASSES, 64).tolist()
 COARSE = [i // 2 for i in IDS]
@@ -78,10 +81,10 @@ RIGHT = {
     "renumbered": Attributed(targets=[17 + 5 * i for i in IDS]),
     "names beside ids": Attributed(labels=CLASSES, targets=IDS),
     "ids beside names": Attributed(targets=CLASSES, labels=IDS),
-    "dicts": [IMAGES[i] for i in range(64)],
+    "dicts": LIST,
     "dicts with a label": [{**IMAGES[i], "label": IDS[i], "labels": IDS[i]} for i in range(64)],
-    "a tuple": tuple(IMAGES[i] for i in range(64)),
-    "part of a list": Subset([IMAGES[i] for i in range(64)], range(0, 64, 2)),
+    "a tuple": tuple(LIST),
+    "part of a list": Subset(LIST, range(0, 64, 2)),
     "parts": ConcatDataset([IMAGES, Attributed(targets=IDS)]),
     "a named column": named(table(OTHER_IDS, species=IDS), "species"),
     "named ids": named(table(CLASSES * 16), IDS),
@@ -119,7 +122,7 @@ UNREADABLE = {
     "missing": (table([i or None for i in IDS]), "column 'label' has rows without a value"),
     "a named column of strings": (named(table(IDS, x=CLASSES * 16), "x"), "'targets' holds string"),
     "pairs": ([(IMAGES.pixel_values[i], IDS[i]) for i in range(64)], r"type list.*make the rows "),
-    "a constant": (Attributed(targets=[7] * 64), "by attribute 'targets'.*1 classes, there is no"),
+    "a constant": (Attributed(targets=[7] * 64), "by attribute 'targets'.*fewer than two class"),
     "rows": (
         Attributed(targets=range(64)),
         "by attribute 'targets'.*64 classes, but.*num_labels=4",
@@ -242,17 +245,17 @@ def test_fewer_classes_than_were_read(tmp_path):
         grouped(tmp_path, table(IDS, ids=COARSE), model=vit(num_labels=2))
 
 
-class OwnLoader(CLCETrainer):
+class OtherLoader(CLCETrainer):
     def get_train_dataloader(self):
         return DataLoader(self.train_dataset, batch_size=8, collate_fn=default_data_collator)
 
 
-class OwnSampler(CLCETrainer):
+class OtherSampler(CLCETrainer):
     def _get_train_sampler(self, train_dataset=None):
         return RandomSampler(train_dataset)
 
 
-@pytest.mark.parametrize("cls", [OwnLoader, OwnSampler])
+@pytest.mark.parametrize("cls", [OtherLoader, OtherSampler])
 def test_data_loaders_that_would_leave_batches_ungrouped(tmp_path, cls):
     trainer = grouped(tmp_path, Attributed(targets=IDS), cls=cls)
     with pytest.raises(ValueError, match=r"get_train_dataloader made another: leave samples_per_c"):
