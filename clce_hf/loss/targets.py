@@ -78,7 +78,7 @@ def outside_range(targets: Tensor, num_classes: int) -> Tensor:
     """
     if targets.dim() != 1:
         return targets.new_zeros(len(targets), dtype=torch.bool)
-    return ((targets < 0) | (targets >= num_classes)) & is_labeled(targets)
+    return (targets != targets.clamp(0, num_classes - 1)) & is_labeled(targets)
 
 
 def ignore_outside_range(targets: Tensor, num_classes: int) -> Tensor:

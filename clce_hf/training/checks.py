@@ -166,7 +166,12 @@ def check_not_soft(targets: Tensor) -> None:
 
 
 def check_step(
-    loss: Tensor, terms: dict[str, Tensor], step: int, labels: Tensor | None, num_labels: int
+    loss: Tensor,
+    terms: dict[str, Tensor],
+    step: int,
+    labels: Tensor,
+    targets: Tensor,
+    num_labels: int,
 ) -> None:
     """Check the loss of a step and the labels that it is of, and wait for the device only once.
 
@@ -174,7 +179,8 @@ def check_step(
         loss: scalar.
         terms: of the loss, scalars by name.
         step: of the optimizer.
-        labels: see `check_in_range`; None where any will do.
+        labels: as they came, see `check_in_range`.
+        targets: that the loss is of: the labels, or what `ignore_outside_range` makes of them.
         num_labels: of the model.
 
     Raises:
@@ -182,11 +188,11 @@ def check_step(
         FloatingPointError: naming the step and the terms, if the loss is not finite.
     """
     is_right = torch.isfinite(loss)
-    if labels is not None:
-        is_right = is_right & ~outside_range(labels, num_labels).any()
+    if labels is not targets:
+        is_right = is_right & (labels == targets).all()
     if is_right:
         return
-    if labels is not None:
+    if labels is not targets:
         check_in_range(labels, num_labels)
     values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
     raise FloatingPointError(

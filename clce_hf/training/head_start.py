@@ -47,8 +47,8 @@ def start_from_class_means(trainer: Trainer) -> None:
 
     Raises:
         ValueError: if the layer cannot be found or its weights cannot be set, if the training data
-            has no length or no readable labels, if not every process has the model's weights, or
-            if embeddings are not finite.
+            has no length or no readable labels, or other labels than those of the batches, if not
+            every process has the model's weights, or if embeddings are not finite.
     """
     _check_has_weights(trainer)
     model = cast(nn.Module, trainer.model)

@@ -80,21 +80,21 @@ class Objective:
             ValueError: for a class id that the model does not have.
             FloatingPointError: if a term is not finite.
         """
-        num_labels, labels = forwarded.logits.shape[1], None
+        labels, num_labels = targets, forwarded.logits.shape[1]
         if self.compute_loss_func is None:  # which may have classes of its own
-            labels, targets = targets, ignore_outside_range(targets, num_labels)
+            targets = ignore_outside_range(labels, num_labels)
         cross_entropy = self._cross_entropy(forwarded, targets, num_items)
         if num_items is None and self.compute_loss_func is None:
             cross_entropy = cross_entropy * share
         if forwarded.embeddings is None:
-            check_step(cross_entropy, {"ce_loss": cross_entropy}, step, labels, num_labels)
+            check_step(cross_entropy, {"ce_loss": cross_entropy}, step, labels, targets, num_labels)
             return Terms(cross_entropy, cross_entropy)
         fills_memory = self.memory is not None and not self.memory.is_full
         term = self._contrast(forwarded, targets, self.gather, self.memory)
         contrastive = share * term.loss
         loss = fuse(cross_entropy, contrastive, self.hyperparameters.contrastive_weight)
         terms = {"ce_loss": cross_entropy, "contrastive_loss": contrastive}
-        check_step(loss, terms, step, labels, num_labels)
+        check_step(loss, terms, step, labels, targets, num_labels)
         return Terms(loss, cross_entropy, contrastive, term.num_positives, fills_memory)
 
     def evaluation_terms(
