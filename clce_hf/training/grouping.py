@@ -10,7 +10,8 @@ from transformers.trainer_utils import has_length
 from clce_hf.data.labels import Labels, how_to_name_them, required_labels
 from clce_hf.data.sampler import GroupByLabelSampler, SamplerEpoch, check_group_size
 from clce_hf.loss.targets import IGNORE_INDEX
-from clce_hf.training.labels import images_per_class, labels_of
+from clce_hf.training.class_sizes import images_per_class
+from clce_hf.training.labels import labels_of
 
 _BATCHES = 20
 """How many batches are looked at: enough for labels that differ in a few images of a hundred."""

@@ -10,7 +10,7 @@ from transformers import Trainer
 from clce_hf.data.labels import Labels, how_to_name_them, required_labels
 from clce_hf.data.low_shot import rows_of_each_class
 from clce_hf.loss.targets import is_labeled
-from clce_hf.training.labels import images_per_class
+from clce_hf.training.class_sizes import images_per_class
 
 IMAGES_PER_CLASS = 50
 """Images whose embeddings are averaged, at most; more hardly move a mean."""
