@@ -15,6 +15,7 @@ from clce_hf.loss.targets import class_targets
 from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
+from clce_hf.models.problem_type import declare_single_label
 from clce_hf.models.projection import PROJECTION_FILE, projection_for
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
@@ -151,6 +152,8 @@ class CLCETrainer(HookingTrainer, MeasuringTrainer, HeadStartTrainer, Publishing
         forward = Forward(self.capture_of(bare), self.accelerator.no_sync)
         forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
+        if self.compute_loss_func is None and self.label_smoother is None:
+            declare_single_label(bare, targets)
         # Outside train() the loss is that of the batch alone, and the same at every call.
         objective = objective_of(self, hyperparameters(self.args), self._memory)
         if not is_training(model):
