@@ -16,7 +16,7 @@ from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
 from clce_hf.models.problem_type import declare_single_label
-from clce_hf.models.projection import PROJECTION_FILE, projection_for
+from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step
@@ -205,7 +205,10 @@ class CLCETrainer(HookingTrainer, MeasuringTrainer, HeadStartTrainer, Publishing
 
     def _load_best_model(self) -> None:
         folder = cast(str, self.state.best_model_checkpoint)
-        if not checkpoints.load_weights(self, None, self.projection_head, folder):
+        if checkpoints.load_weights(self, None, self.projection_head, folder):
+            return
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        with detached(self.bare(self.model), None if is_sharded else self.projection_head):
             super()._load_best_model()
 
     def _save_rng_state(self, output_dir: str) -> None:

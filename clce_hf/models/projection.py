@@ -94,6 +94,19 @@ def attached(model: nn.Module, head: ProjectionHead | None) -> Iterator[None]:
             model.__dict__[ignored] = before
 
 
+@contextmanager
+def detached(model: nn.Module, head: ProjectionHead | None) -> Iterator[None]:
+    """Have a head that is attached be no child of the model meanwhile, to load weights without."""
+    if head is None or getattr(model, PROJECTION_NAME, None) is not head:
+        yield
+        return
+    delattr(model, PROJECTION_NAME)
+    try:
+        yield
+    finally:
+        setattr(model, PROJECTION_NAME, head)
+
+
 def join_optimizer(optimizer: Optimizer, head: ProjectionHead) -> None:
     """Have an optimizer that was made without the head train it, as its first group says."""
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -85,7 +85,8 @@ class EmbeddingSample:
             embeddings, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
         self._parts = []
         is_labeled = labels != IGNORE_INDEX
-        self._rows = embeddings[is_labeled].numpy(), labels[is_labeled].numpy()
+        # Copied: an array of `numpy()` holds the tensor that it shares its memory with.
+        self._rows = tuple(rows[is_labeled].numpy().copy() for rows in (embeddings, labels))
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Return the labeled embeddings, float32 of shape (m, d), and their labels, shape (m,)."""

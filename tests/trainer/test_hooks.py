@@ -59,8 +59,7 @@ def test_fifty_trainers_leave_nothing_on_a_model(tmp_path):
     assert "clce_projection" not in " ".join(dict(model.named_modules()))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.ao
-@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
 def test_what_others_do_with_a_model_works_afterwards(tmp_path):
     model = ran(make(tmp_path, projection_dim=8))
     expected = model(BATCH).logits

@@ -139,6 +139,33 @@ def test_the_batch_size_is_found(tmp_path):
     assert len(logged(trainer, "contrastive_loss")) == 3
 
 
+class TooLargeLater(TooLarge):
+    """Takes a first step before it runs out of memory."""
+
+    steps = 0
+
+    def forward(self, pixel_values=None, labels=None):
+        self.steps += 1
+        if self.training and self.steps == 1:
+            return ViTForImageClassification.forward(self, pixel_values)
+        return super().forward(pixel_values, labels)
+
+
+def test_nothing_of_a_failed_attempt_is_logged(tmp_path):
+    model = vit()
+    model.__class__ = TooLargeLater
+    args = config(tmp_path, auto_find_batch_size=True, logging_steps=2, max_steps=2)
+    trainer = CLCETrainer(model, args, train_dataset=Images())
+    trainer.train()
+    assert trainer._train_batch_size == 4
+    (loss,), (cross_entropy,), (contrastive,) = (
+        logged(trainer, name) for name in ("loss", "ce_loss", "contrastive_loss")
+    )
+    assert loss == pytest.approx(0.1 * cross_entropy + 0.9 * contrastive, rel=1e-5)
+    # Two batches of four: the images of the failed attempt are not in the memory.
+    assert logged(trainer, "positives_per_anchor")[0] < 3
+
+
 def test_hyperparameters_are_searched(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trainer = CLCETrainer(
