@@ -115,9 +115,9 @@ def join_optimizer(optimizer: Optimizer, head: ProjectionHead) -> None:
 
 def split_projection(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split a model's weights into those without the projection head, and those of the head."""
-    prefix = f"{PROJECTION_NAME}."
-    of_head = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v for k, v in weights.items() if not k.startswith(prefix)}, of_head
+    prefix = f"{PROJECTION_NAME}."  # behind that of torch.compile, where it wraps the model
+    of_head = {k.split(prefix)[1]: v for k, v in weights.items() if prefix in k}
+    return {k: v for k, v in weights.items() if prefix not in k}, of_head
 
 
 def write_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 A batch is forwarded whole, or in training a few images at a time (`gradcache.py`).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import ModelOutput
 
 from clce_hf.models.capture import EmbeddingCapture, logits_of
 from clce_hf.training.checks import FROZEN_BACKBONE
@@ -98,11 +100,13 @@ class Forward:
 
 
 def loss_and_outputs(loss: Tensor, outputs: Any) -> tuple[Tensor, Any]:
-    """Return both as Trainer expects them of `compute_loss`.
+    """Return both as Trainer has them of `compute_loss`: the outputs begin with the loss.
 
-    Of a tuple it takes the first for the loss, as models return it when given labels.
+    So models return them when given labels.
     """
+    if isinstance(outputs, ModelOutput) and hasattr(outputs, "loss"):
+        return loss, dataclasses.replace(cast(Any, outputs), loss=loss)
     if isinstance(outputs, dict):
-        return loss, outputs
+        return loss, {**outputs, "loss": loss}
     others = (outputs,) if isinstance(outputs, Tensor) else outputs
     return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))

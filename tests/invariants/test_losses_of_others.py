@@ -140,6 +140,21 @@ def test_ragged_accumulation_weights_every_image_alike(tmp_path, build):
     assert largest_relative_difference(*of_step) < 1e-5
 
 
+@pytest.mark.parametrize("build", [vit, convnext])
+def test_outputs_hold_the_loss(tmp_path, build):
+    images = Images(8)
+    batch = {"pixel_values": images.pixel_values, "labels": torch.tensor(images.targets)}
+    for cls in TRAINERS:
+        trainer = make(cls, tmp_path, build=build)
+        loss, outputs = trainer.compute_loss(trainer.model.eval(), batch, return_outputs=True)
+        assert outputs.loss is loss
+        assert list(outputs) == ["loss", "logits"]
+        assert torch.equal(outputs[0], loss)
+        # In evaluation, with a gradient where it is not turned off.
+        loss.backward()
+        assert trainer.model.classifier.weight.grad is not None
+
+
 class SomeUnlabeled(Images):
     """The images of the first two batches have no label."""
 
