@@ -23,6 +23,7 @@ from clce_hf.training.forward import Forward, is_training, loss_and_outputs
 from clce_hf.training.grouping import GroupingTrainer
 from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.hooking import HookingTrainer
+from clce_hf.training.label_range import check_stored_labels
 from clce_hf.training.labels import Batch, countable, split_labels
 from clce_hf.training.measuring import MeasuringTrainer
 from clce_hf.training.objective import objective_of
@@ -89,7 +90,7 @@ class CLCETrainer(
         super()._hp_search_setup(trial)
         self._prepare()
         if type(self) is CLCETrainer:  # a subclass may change labels on their way
-            checks.check_stored_labels(self)
+            check_stored_labels(self)
 
     def _prepare(self) -> None:
         """Check the settings, the model and the data; make the projection head."""

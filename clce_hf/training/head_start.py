@@ -21,9 +21,9 @@ from transformers.utils import logging
 from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
 from clce_hf.models.capture import EmbeddingCapture, logits_of
 from clce_hf.models.head_init import class_mean_weights, linear_parameters
-from clce_hf.training.checks import check_in_range
 from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.head_start_rows import check_same_classes, rows_to_start_from
+from clce_hf.training.label_range import check_in_range
 from clce_hf.training.labels import split_labels
 
 

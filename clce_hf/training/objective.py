@@ -14,8 +14,9 @@ from clce_hf.loss.clce import fuse
 from clce_hf.loss.distributed import ContrastiveTerm, contrastive_term
 from clce_hf.loss.hyperparameters import Hyperparameters
 from clce_hf.loss.targets import ignore_outside_range, is_labeled
-from clce_hf.training.checks import check_in_range, check_not_soft, check_step
+from clce_hf.training.checks import check_not_soft, check_step
 from clce_hf.training.forward import Forwarded
+from clce_hf.training.label_range import check_in_range
 from clce_hf.training.memory import EmbeddingMemory
 
 
