@@ -172,6 +172,8 @@ def _read_column(column: Column) -> np.ndarray:
     dataset, name = column.source, column.column_name
     if not isinstance(dataset, datasets.Dataset):
         raise _Unfit("is a field of a column")
+    if name not in dataset.column_names:
+        raise _Unfit(f"is the column {name!r}, which is gone")
     stored = dataset.data.column(name)
     if not _ARROW_INTEGERS.match(str(stored.type)):
         raise _Unfit(f"holds {stored.type}, not integers")

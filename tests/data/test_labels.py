@@ -1,5 +1,7 @@
 """Labels read past images and transforms."""
 
+import pickle
+
 import datasets
 import numpy as np
 import pytest
@@ -70,7 +72,10 @@ def test_labels_that_were_named_come_first_and_alone():
     found = read_labels(dataset)
     assert (found.ids.tolist(), found.source) == ([2, 1, 0], "attribute 'targets'")
     assert read_labels(dataset.remove_columns("x")).ids.tolist() == [2, 1, 0]
+    assert read_labels(pickle.loads(pickle.dumps(dataset))).ids.tolist() == [2, 1, 0]
     assert read_labels(dataset.select([2, 0])).source == "column 'label'"
+    with pytest.raises(ValueError, match=r"'targets' is the column 'species', which is gone"):
+        read_labels(dataset.rename_column("species", "kind"))
     dataset.targets = dataset["x"]
     with pytest.raises(ValueError, match=r"row: attribute 'targets' holds string, not integers"):
         read_labels(dataset)
