@@ -1,14 +1,29 @@
 """Where images and labels are stored: on the Hub, in folders, or listed by annotations."""
 
-import glob
 import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    DatasetInfo,
+    Features,
+    Image,
+    NamedSplit,
+    Value,
+    load_dataset,
+)
 
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+from clce_hf.data.class_folders import ClassFolders, find_classes
+from clce_hf.data.folder_metadata import has_metadata, load_with_metadata
+from clce_hf.data.folder_tree import scan
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +81,7 @@ class HubDataset(Source):
 
 @dataclass(frozen=True)
 class ImageFolders(Source):
-    """Folders of images, CLASS/*.jpg.
+    """Folders of images, CLASS/*.jpg, or of images and a `metadata.csv` as `imagefolder` reads it.
 
     Args:
         folders: by split.
@@ -75,36 +90,39 @@ class ImageFolders(Source):
     folders: Mapping[str, str]
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
-        """List the images; a folder that is missing or empty, or holds several splits, is named."""
-        files = {}
+        """List the images, and log what is left out.
+
+        Raises:
+            OSError: if a folder is missing, or it is not known which images are of which class; the
+                message names the folder and what is in the way.
+        """
+        trees = {}
         for split, folder in self.folders.items():
             if not Path(folder).is_dir():
                 raise OSError(f"There is no folder {folder!r}.")
-            _check_is_one_split(Path(folder))
-            if not any(file.is_file() for file in Path(folder).rglob("*")):
-                raise OSError(
-                    f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg."
-                )
-            # The pattern must not read brackets in the folder's name, nor a slash at its end.
-            files[split] = f"{glob.escape(str(Path(folder)))}/**"
-        # By default labels are left out where the two folders lie at different depths.
-        return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
+            trees[split] = scan(os.path.abspath(folder))
+        if any(map(has_metadata, trees.values())):
+            return load_with_metadata(trees, cache_dir)
+        found = {split: find_classes(tree) for split, tree in trees.items()}
+        for split, classes in found.items():
+            if classes.left_out:
+                left_out = "; ".join(classes.left_out)
+                logger.warning("Left out of the folder %r: %s.", self.folders[split], left_out)
+        names = sorted({name for classes in found.values() for name in classes.images})
+        return DatasetDict((split, _listed(found[split], names, split)) for split in found)
 
 
-def _check_is_one_split(folder: Path) -> None:
-    splits = [
-        child
-        for child in sorted(folder.iterdir())
-        if child.name.lower() in _SPLITS
-        and child.is_dir()
-        and any(inner.is_dir() for inner in child.iterdir())
-    ]
-    # One alone may be a class: trains are photographed, too.
-    if len(splits) > 1:
-        raise OSError(
-            f"The folder {str(folder)!r} holds {', '.join(child.name for child in splits)}: name "
-            f"one of them, {str(splits[0])!r} for example, so that their images are kept apart."
-        )
+def _listed(classes: ClassFolders, names: list[str], split: str) -> Dataset:
+    ids = {name: i for i, name in enumerate(names)}
+    rows = sorted((file, ids[name]) for name in classes.images for file in classes.images[name])
+    return Dataset.from_dict(
+        {"image": [file for file, _ in rows], "label": [label for _, label in rows]},
+        info=DatasetInfo(
+            features=Features({"image": Value("string"), "label": ClassLabel(names=names)}),
+            builder_name="imagefolder",  # as a model card names it
+        ),
+        split=NamedSplit(split),
+    ).cast_column("image", Image())
 
 
 @dataclass(frozen=True)
@@ -125,7 +143,7 @@ class Annotations(Source):
 
     def _read(self, file: str) -> Dataset:
         folder = Path(self.folder)
-        listed = json.loads((folder / file).read_text())
+        listed = json.loads((folder / file).read_text(encoding="utf-8"))
         categories = sorted(listed["categories"], key=lambda category: category["id"])
         # Two kingdoms may share a name.
         names = [f"{category['supercategory']}/{category['name']}" for category in categories]

@@ -112,7 +112,7 @@ def test_a_processor_that_keeps_proportions_is_refused():
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I;16"])
 def test_images_of_any_mode(mode):
     image = Image.new("L", (40, 30), 200)
-    image = Image.new("I;16", (40, 30), 200) if mode == "I;16" else image.convert(mode)
+    image = Image.new("I;16", (40, 30), 200 * 257) if mode == "I;16" else image.convert(mode)
     for make in (training_rows, evaluation_rows):
         [pixels] = make(PROCESSORS["vit"][0])({"image": [image], "labels": [0]})["pixel_values"]
         assert pixels.shape == (3, 16, 20)

@@ -1,0 +1,48 @@
+"""Folders whose images a `metadata.csv` lists with their labels, as `datasets` documents them."""
+
+import csv
+import glob
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+
+from datasets import DatasetDict, load_dataset
+
+from clce_hf.data.folder_tree import Folder
+
+logger = logging.getLogger(__name__)
+
+_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def has_metadata(tree: Folder) -> bool:
+    """Whether a file of the folder lists images by a column `file_name`."""
+    files = (file for folder in tree.below() for file in folder.other)
+    return any(os.path.basename(file) in _NAMES and "file_name" in _columns(file) for file in files)
+
+
+def _columns(file: str) -> Iterable[str]:
+    if file.endswith(".parquet"):
+        return ["file_name"]  # nothing else is stored under this name
+    with open(file, encoding="utf-8-sig") as text:
+        if file.endswith(".csv"):
+            return next(csv.reader(text), [])
+        return json.loads(text.readline() or "{}")
+
+
+def load_with_metadata(trees: Mapping[str, Folder], cache_dir: str | None) -> DatasetDict:
+    """Return the images that the metadata lists, with its columns, by split."""
+    # The pattern must not read brackets in the folder's name.
+    files = {split: f"{glob.escape(tree.path)}/**" for split, tree in trees.items()}
+    loaded = load_dataset("imagefolder", data_files=files, cache_dir=cache_dir)
+    for split, tree in trees.items():
+        images = sum(len(folder.images) for folder in tree.below())
+        if images > len(loaded[split]):
+            logger.warning(
+                "Left out of the folder %r: %d of %d images, which its metadata does not list.",
+                tree.path,
+                images - len(loaded[split]),
+                images,
+            )
+    return loaded
