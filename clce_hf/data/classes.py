@@ -26,9 +26,9 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> 
             # What `datasets` makes of folders where some images lie in no class folder.
             if dataset.column_names == [image_column]:
                 message += (
-                    " So its images have no labels. In a folder, all of them lie in class folders "
-                    "at the same depth, as SPLIT/CLASS/*.jpg: a split without class folders takes "
-                    "the labels from the others, and has to be moved away."
+                    f" So the images of {str(dataset.split)!r} have no labels: in a folder, all "
+                    "lie in class folders at one depth, as SPLIT/CLASS/*.jpg. Move a split without "
+                    "labels away."
                 )
             raise ArgumentError(argument, message)
     columns = {image_column: "image", label_column: "labels"}

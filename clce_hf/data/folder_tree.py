@@ -42,11 +42,16 @@ def scan(path: str, _on_the_way: tuple[str, ...] = ()) -> Folder:
 
     Args:
         path: of the folder.
+
+    Raises:
+        OSError: if a folder cannot be read, or a name in it is not of Unicode.
     """
     found, on_the_way = Folder(path), (*_on_the_way, os.path.realpath(path))
     with os.scandir(path) as listed:
         entries = sorted(listed, key=lambda entry: entry.name)
     for entry in entries:
+        if not _is_unicode(entry.name):
+            raise OSError(f"{entry.path!r} has a name that is not in UTF-8: rename it.")
         if entry.name.startswith((".", "__")):  # as `datasets` leaves them out
             found.hidden.append(entry.path)
         elif entry.is_dir():
@@ -59,6 +64,14 @@ def scan(path: str, _on_the_way: tuple[str, ...] = ()) -> Folder:
         else:
             found.other.append(entry.path)
     return found
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that Python could not decode
+        return False
+    return True
 
 
 def _leads_above(link: str, on_the_way: Sequence[str]) -> bool:

@@ -1,29 +1,15 @@
 """Where images and labels are stored: on the Hub, in folders, or listed by annotations."""
 
 import json
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import (
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    DatasetInfo,
-    Features,
-    Image,
-    NamedSplit,
-    Value,
-    load_dataset,
-)
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
+from datasets.exceptions import DatasetsError
 
-from clce_hf.data.class_folders import ClassFolders, find_classes
-from clce_hf.data.folder_metadata import has_metadata, load_with_metadata
-from clce_hf.data.folder_tree import scan
-
-logger = logging.getLogger(__name__)
+from clce_hf.data.listed_images import list_images
+from clce_hf.data.split_folders import split_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +52,32 @@ class HubDataset(Source):
     revision: str | None = None
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
-        """Download the data set; the error says how to ask for access."""
+        """Download the data set, or list the images of a folder of train/CLASS/*.jpg.
+
+        Raises:
+            OSError: if it cannot be had; the message says how to ask for access.
+            ValueError: if it has no such configuration, or an empty split.
+        """
+        if self.config is None and self.revision is None and (folders := split_folders(self.name)):
+            return list_images(folders, cache_dir, may_lack_labels=True)
         try:
             return load_dataset(
                 self.name, self.config, revision=self.revision, cache_dir=cache_dir, token=token
             )
-        except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
-            raise OSError(
-                f"The data set {self.name!r} could not be loaded: {error}\nIf it is gated or "
-                "private, ask for access on its page, then log in with `hf auth login` or pass a "
-                "token."
-            ) from error
+        except ValueError as error:
+            reason = str(error)
+            if "corresponds to no data" in reason:
+                reason = f"one of its splits is empty ({reason})"
+            raise ValueError(f"The data set {self.name!r} could not be loaded: {reason}") from error
+        # `datasets` refuses loading scripts as RuntimeError.
+        except (OSError, RuntimeError, DatasetsError) as error:
+            reason = f"The data set {self.name!r} could not be loaded: {error.__cause__ or error}"
+            if not Path(self.name).exists():
+                reason += (
+                    "\nIf it is gated or private, ask for access on its page, then log in with "
+                    "`hf auth login` or pass a token."
+                )
+            raise OSError(reason) from error
 
 
 @dataclass(frozen=True)
@@ -96,33 +97,7 @@ class ImageFolders(Source):
             OSError: if a folder is missing, or it is not known which images are of which class; the
                 message names the folder and what is in the way.
         """
-        trees = {}
-        for split, folder in self.folders.items():
-            if not Path(folder).is_dir():
-                raise OSError(f"There is no folder {folder!r}.")
-            trees[split] = scan(os.path.abspath(folder))
-        if any(map(has_metadata, trees.values())):
-            return load_with_metadata(trees, cache_dir)
-        found = {split: find_classes(tree) for split, tree in trees.items()}
-        for split, classes in found.items():
-            if classes.left_out:
-                left_out = "; ".join(classes.left_out)
-                logger.warning("Left out of the folder %r: %s.", self.folders[split], left_out)
-        names = sorted({name for classes in found.values() for name in classes.images})
-        return DatasetDict((split, _listed(found[split], names, split)) for split in found)
-
-
-def _listed(classes: ClassFolders, names: list[str], split: str) -> Dataset:
-    ids = {name: i for i, name in enumerate(names)}
-    rows = sorted((file, ids[name]) for name in classes.images for file in classes.images[name])
-    return Dataset.from_dict(
-        {"image": [file for file, _ in rows], "label": [label for _, label in rows]},
-        info=DatasetInfo(
-            features=Features({"image": Value("string"), "label": ClassLabel(names=names)}),
-            builder_name="imagefolder",  # as a model card names it
-        ),
-        split=NamedSplit(split),
-    ).cast_column("image", Image())
+        return list_images(self.folders, cache_dir)
 
 
 @dataclass(frozen=True)
