@@ -4,8 +4,10 @@ All of them are objects that pickle, as workers of a `DataLoader` need where the
 """
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -78,6 +80,8 @@ def _decode(stored: dict[str, Any] | None, row: int) -> Image.Image:
     if data is None:
         name = str(path)
     try:
+        if data is None and os.path.isfile(path):  # Pillow leaves the files open that it refuses
+            data = Path(path).read_bytes()
         image = datasets.Image().decode_example({"bytes": data, "path": path})
         _check_is_no_flat_row(image, path)
         return to_eight_bits(image)

@@ -1,5 +1,6 @@
 """Folders as they are found: classes that are meant, and what is left out or refused."""
 
+import json
 import os
 import re
 import unicodedata
@@ -177,8 +178,8 @@ def test_a_class_that_is_written_otherwise_in_the_validation_images(photos, name
 @pytest.mark.parametrize("files", [some("ant"), [f"{i}.png" for i in range(8)]])
 def test_metadata_that_lists_the_images(tmp_path, caplog, files):
     put(tmp_path, *files)
-    rows = [f"{file},{'xy'[i % 2]}" for i, file in enumerate(files[:4])]
-    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    rows = [{"file_name": file, "label": "xy"[i % 2]} for i, file in enumerate(files[:4])]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert load(tmp_path) == {"x": 2, "y": 2}
     assert ("4 of 8 images, which its metadata does not list" in caplog.text) == (len(files) == 8)
 
