@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import v2
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -85,6 +85,11 @@ def _decode(stored: dict[str, Any] | None, row: int) -> Image.Image:
         image = datasets.Image().decode_example({"bytes": data, "path": path})
         _check_is_no_flat_row(image, path)
         return to_eight_bits(image)
+    except UnidentifiedImageError as error:
+        kind = "no image of a kind that Pillow reads"
+        if data is not None and data.startswith(b"version https://git-lfs"):
+            kind = "a pointer of Git LFS, whose file `git lfs pull` fetches"
+        raise UnreadableImageError(f"The image {name} cannot be read: it is {kind}.") from error
     except Exception as error:  # Pillow raises whatever a damaged file makes its readers stumble on
         raise _unreadable(name, error) from error
 

@@ -1,7 +1,9 @@
 """Images and folders as they are found, through the command line."""
 
+import multiprocessing
+
 import pytest
-from support.commands import QUICK
+from support.commands import QUICK, train
 from support.tiny import CLASSES
 
 from clce_hf.cli.main import main
@@ -24,4 +26,18 @@ def test_the_command_line_ends_in_one_line(checkpoint, tmp_path, workers):
         )
     [line] = str(ended.value.code).splitlines()
     assert line.startswith(f"clce-hf: error: The image {tmp_path / 'photos'}")
-    assert "cannot be read: cannot identify" in line
+    assert "cannot be read: it is no image" in line
+
+
+@pytest.fixture
+def forkserver():
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+def test_workers_that_are_not_forked(folder, checkpoint, tmp_path, forkserver):
+    flags = ["--dataloader_num_workers", "1", "--mixup_alpha", "0.2", "--rand_augment", "true"]
+    train(folder, checkpoint, tmp_path, *flags, "--do_eval", "false", "--eval_strategy", "no")
+    assert (tmp_path / "model.safetensors").is_file()

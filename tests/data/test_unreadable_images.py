@@ -32,8 +32,9 @@ def chunks(*parts):
 
 DAMAGED = {
     "truncated": (png(Image.effect_noise((20, 20), 50))[:200], "truncated"),
-    "text": (b"hello", "cannot identify"),
-    "empty": (b"", "cannot identify"),
+    "text": (b"hello", "it is no image of a kind that Pillow reads"),
+    "empty": (b"", "it is no image"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
     "deflated wrongly": (chunks((b"IDAT", b"garbage!")), "broken data stream"),
     "a bomb of text": (chunks((b"zTXt", b"k\0\0" + zlib.compress(b"a" * (2 << 20)))), "too large"),
     "a bomb of pixels": (png(Image.new("1", (20_000, 20_000))), "DecompressionBombError: .*limit"),
