@@ -112,7 +112,7 @@ def test_what_cannot_be_meant_is_refused(photos, files, message):
 
 
 def test_a_class_of_two_forms_of_unicode(photos):
-    put(photos, *some("caf\u00e9"), *some("cafe\u0301"))
+    put(photos, *some("\u00e5"), *some("a\u030a"))
     with pytest.raises(OSError, match="only differ in blanks or in how Unicode writes a letter"):
         load(photos)
 
@@ -151,25 +151,25 @@ def test_one_class_alone_can_be_evaluated_but_not_trained(tmp_path):
 
 
 def test_a_name_that_is_not_of_unicode(photos):
-    os.mkdir(os.fsencode(photos) + b"/caf\xe9")
-    with pytest.raises(OSError, match=r"caf\\udce9' has a name that is not in UTF-8"):
+    os.mkdir(os.fsencode(photos) + b"/\xe9")
+    with pytest.raises(OSError, match=r"/\\udce9' has a name that is not in UTF-8"):
         load(photos)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (unicodedata.normalize("NFD", "caf\u00e9"), None),
-        ("CAF\u00c9", "'CAF\u00c9' (trained is 'caf\u00e9')"),
-        ("caf\u00e9 ", "'caf\u00e9 ' (trained is 'caf\u00e9')"),
+        (unicodedata.normalize("NFD", "\u00e5"), None),
+        ("\u00c5", "'\u00c5' (trained is '\u00e5')"),
+        ("\u00e5 ", "'\u00e5 ' (trained is '\u00e5')"),
     ],
 )
 def test_a_class_that_is_written_otherwise_in_the_validation_images(photos, name, message):
-    put(photos, *some("caf\u00e9"))
+    put(photos, *some("\u00e5"))
     put(photos.parent / "val", *some(name))
     source = ImageFolders({"train": str(photos), "validation": str(photos.parent / "val")})
     if message is None:
-        assert counts(load_splits(source)[1]) == {"ant": 0, "bee": 0, "caf\u00e9": 4}
+        assert counts(load_splits(source)[1]) == {"ant": 0, "bee": 0, "\u00e5": 4}
     else:
         with pytest.raises(ValueError, match=re.escape(message)):
             load_splits(source)
