@@ -10,8 +10,14 @@ from clce_hf.data.image_column import as_images
 from clce_hf.errors import ArgumentError, abbreviate
 
 
-def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
+def standard_columns(dataset: Dataset, image_column: str, label_column: str, split: str) -> Dataset:
     """Keep the images and labels alone, as `image` and `labels`.
+
+    Args:
+        dataset: none of whose rows were selected yet.
+        image_column: column of the images.
+        label_column: column of the labels.
+        split: its name, for the errors.
 
     Raises:
         ArgumentError: if a column is missing, or does not hold images.
@@ -26,7 +32,7 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> 
             # What `datasets` makes of folders where some images lie in no class folder.
             if dataset.column_names == [image_column]:
                 message += (
-                    f" So the images of {str(dataset.split)!r} have no labels: in a folder, all "
+                    f" So the images of {split!r} have no labels: in a folder, all "
                     "lie in class folders at one depth, as SPLIT/CLASS/*.jpg. Move a split without "
                     "labels away."
                 )
@@ -34,7 +40,7 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> 
     columns = {image_column: "image", label_column: "labels"}
     dataset = dataset.select_columns(list(columns))
     dataset = dataset.rename_columns({name: new for name, new in columns.items() if name != new})
-    return as_images(dataset, image_column)
+    return as_images(dataset, image_column, split)
 
 
 def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, Dataset]:

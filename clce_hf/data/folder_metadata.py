@@ -3,15 +3,13 @@
 import csv
 import glob
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping
 
 from datasets import DatasetDict, load_dataset
 
 from clce_hf.data.folder_tree import Folder
-
-logger = logging.getLogger(__name__)
+from clce_hf.data.left_out import say_left_out
 
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -39,10 +37,8 @@ def load_with_metadata(trees: Mapping[str, Folder], cache_dir: str | None) -> Da
     for split, tree in trees.items():
         images = sum(len(folder.images) for folder in tree.below())
         if images > len(loaded[split]):
-            logger.warning(
-                "Left out of the folder %r: %d of %d images, which its metadata does not list.",
-                tree.path,
-                images - len(loaded[split]),
-                images,
+            unlisted = images - len(loaded[split])
+            say_left_out(
+                tree.path, f"{unlisted:,} of {images:,} images, which its metadata does not list"
             )
     return loaded

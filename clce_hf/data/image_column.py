@@ -12,7 +12,7 @@ _FILES = ("string", "large_string", "binary", "large_binary")
 """Types of a column of paths, or of the bytes of files."""
 
 
-def as_images(dataset: Dataset, name: str) -> Dataset:
+def as_images(dataset: Dataset, name: str, split: str) -> Dataset:
     """Return the data set with its column `image` as decoded images.
 
     Files and bytes stay as they are stored; arrays and nested lists are stored anew, as PNG files
@@ -21,6 +21,7 @@ def as_images(dataset: Dataset, name: str) -> Dataset:
     Args:
         dataset: with a column `image`, none of whose rows were selected yet.
         name: what this column was called, for the errors.
+        split: what the data set is called, for the errors.
 
     Raises:
         ArgumentError: if the column holds something else, or flat lists.
@@ -37,9 +38,9 @@ def as_images(dataset: Dataset, name: str) -> Dataset:
         )
     if dimensions == 0 and not _is_of_files(feature):
         raise ArgumentError("image_column", f"image column {name!r}: it holds no images: {feature}")
-    _check_none_is_missing(dataset.data.column("image"), f"{name!r} of {str(dataset.split)!r}")
+    _check_none_is_missing(dataset.data.column("image"), f"{name!r} of {split!r}")
     if dimensions:
-        return _encoded(dataset, dtype)
+        return _encoded(dataset, dtype, split)
     if isinstance(feature, Image) and feature.decode:
         return dataset
     return dataset.cast_column("image", Image())
@@ -74,7 +75,7 @@ def _check_none_is_missing(column: Any, name: str) -> None:
         )
 
 
-def _encoded(dataset: Dataset, dtype: str) -> Dataset:
+def _encoded(dataset: Dataset, dtype: str, split: str) -> Dataset:
     features = dataset.features.copy()
     features["image"] = Image()
     return dataset.map(
@@ -82,15 +83,17 @@ def _encoded(dataset: Dataset, dtype: str) -> Dataset:
         with_indices=True,
         input_columns="image",
         features=features,
-        fn_kwargs={"dtype": dtype},
+        fn_kwargs={"dtype": dtype, "split": split},
     )
 
 
-def _encode(array: Any, row: int, dtype: str) -> dict[str, Any]:
+def _encode(array: Any, row: int, dtype: str, split: str) -> dict[str, Any]:
     try:
         return {"image": image_of(array, dtype)}
     except ValueError as error:
         reason = str(error)
         if "inhomogeneous" in reason:  # as numpy says it
             reason = "its lists have different lengths"
-        raise ValueError(f"The image in row {row} cannot be read: {reason}.") from error
+        raise ValueError(
+            f"The image in row {row} of {split!r} cannot be read: {reason}."
+        ) from error

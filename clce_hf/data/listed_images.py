@@ -1,6 +1,5 @@
 """Data sets of the images that lie in folders."""
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,7 @@ from datasets import (
 from clce_hf.data.class_folders import find_classes
 from clce_hf.data.folder_metadata import has_metadata, load_with_metadata
 from clce_hf.data.folder_tree import Folder, scan
-
-logger = logging.getLogger(__name__)
+from clce_hf.data.left_out import say_left_out
 
 
 def list_images(
@@ -52,8 +50,7 @@ def list_images(
     found = {split: find_classes(tree) for split, tree in trees.items() if split not in flat}
     for split, classes in found.items():
         if classes.left_out:
-            left_out = "; ".join(classes.left_out)
-            logger.warning("Left out of the folder %r: %s.", folders[split], left_out)
+            say_left_out(folders[split], "; ".join(classes.left_out))
     names = sorted({name for classes in found.values() for name in classes.images})
     listed = {split: _labeled(found[split].images, names, split) for split in found}
     listed |= {split: _dataset({"image": trees[split].images}, {}, split) for split in flat}

@@ -146,7 +146,7 @@ def _prepare(
 ) -> dict[str, Dataset]:
     """Return these splits with columns `image` and `labels`, the classes numbered."""
     columns = source.image_column, source.label_column
-    splits = {name: standard_columns(stored[name], *columns) for name in names}
+    splits = {name: standard_columns(stored[name], *columns, name) for name in names}
     if preset is None:
         return number_classes(splits, source.label_column)
     if preset.is_few_shot:

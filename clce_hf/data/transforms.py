@@ -54,6 +54,8 @@ def with_images(dataset: datasets.Dataset, transform: Transform) -> datasets.Dat
 
 def _with_row_numbers(dataset: datasets.Dataset) -> datasets.Dataset:
     """Number the rows as they are stored, which `add_column` alone would gather and copy."""
+    if _ROW in dataset.column_names:
+        return dataset
     whole = copy.copy(dataset)
     whole._indices = None
     whole = whole.add_column(_ROW, np.arange(len(dataset.data)))
@@ -73,14 +75,15 @@ class _DecodeAndTransform:
 
 
 def _decode(stored: dict[str, Any] | None, row: int) -> Image.Image:
-    data, path = (stored["bytes"], stored["path"]) if stored else (None, None)
+    stored = stored or {}
+    data, path = stored.get("bytes"), stored.get("path")
     if data is None and path is None:
         raise UnreadableImageError(f"The image in row {row} is missing (None).")
     name = f"in row {row}" + (f" ({path})" if path else "")
     if data is None:
         name = str(path)
     try:
-        if data is None and os.path.isfile(path):  # Pillow leaves the files open that it refuses
+        if data is None and path and os.path.isfile(path):  # Pillow leaves damaged files open
             data = Path(path).read_bytes()
         image = datasets.Image().decode_example({"bytes": data, "path": path})
         _check_is_no_flat_row(image, path)

@@ -169,7 +169,9 @@ def test_columns_that_hold_no_images(tmp_path, values, message):
 )
 def test_an_array_that_is_no_image_is_named_by_its_row(tmp_path, value, reason):
     image = COLORS.tolist() if np.ndim(value[0][0]) else LEVELS.tolist()
-    with pytest.raises(ValueError, match=f"The image in row 1 cannot be read: .*{reason}"):
+    with pytest.raises(
+        ValueError, match=f"The image in row 1 of 'train' cannot be read: .*{reason}"
+    ):
         of_column(tmp_path, [image, value])
 
 
