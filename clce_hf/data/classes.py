@@ -66,12 +66,8 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
             f"{feature}.",
         )
     classes = {name: set(split.unique("labels")) for name, split in splits.items()}
-    # -1 is how data sets of the Hub hide a test label.
-    hidden = {None, -1} if isinstance(feature, ClassLabel) else {None}
     for name, values in classes.items():
-        absent = [value for value in values if value in hidden or value != value]  # NaN
-        if absent:
-            raise _without_labels(name, splits[name], absent, label_column)
+        _check_labels(splits[name], name, values, label_column)
     name_of: Any = feature.int2str if isinstance(feature, ClassLabel) else str
     for name in others:
         if unseen := classes[name] - classes[first]:
@@ -90,16 +86,24 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
     }
 
 
-def _without_labels(
-    name: str, split: Dataset, absent: list[Any], label_column: str
-) -> ArgumentError:
-    numbered = enumerate(_labels(split))
-    rows = [str(row) for row, value in numbered if value in absent or value != value]
-    return ArgumentError(
-        "label_column",
-        f"label column {label_column!r}: some images have no label, {len(rows):,} of "
-        f"{len(split):,} in {name!r}, those in the rows {abbreviate(rows)}.",
-    )
+def _check_labels(split: Dataset, name: str, values: set[Any], label_column: str) -> None:
+    feature = split.features["labels"]
+    # -1 is how data sets of the Hub hide a test label.
+    hidden = {None, -1} if isinstance(feature, ClassLabel) else {None}
+    if any(value in hidden or value != value for value in values):  # NaN
+        numbered = enumerate(_labels(split))
+        rows = [str(row) for row, value in numbered if value in hidden or value != value]
+        raise ArgumentError(
+            "label_column",
+            f"label column {label_column!r}: some images have no label, {len(rows):,} of "
+            f"{len(split):,} in {name!r}, those in the rows {abbreviate(rows)}.",
+        )
+    if isinstance(feature, ClassLabel) and max(values) >= len(feature.names):
+        raise ArgumentError(
+            "label_column",
+            f"label column {label_column!r}: {name!r} has the label {max(values)}, but there are "
+            f"names of {len(feature.names):,} classes, counted from 0.",
+        )
 
 
 def _without_training_images(name: str, unseen: list[str], trained: list[str]) -> ValueError:

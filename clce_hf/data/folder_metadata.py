@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
 
 from clce_hf.data.folder_tree import Folder
 from clce_hf.data.left_out import say_left_out
@@ -30,10 +31,26 @@ def _columns(file: str) -> Iterable[str]:
 
 
 def load_with_metadata(trees: Mapping[str, Folder], cache_dir: str | None) -> DatasetDict:
-    """Return the images that the metadata lists, with its columns, by split."""
+    """Return the images that the metadata lists, with its columns, by split.
+
+    Raises:
+        OSError: if a folder has none, or it cannot be read.
+    """
+    for tree in trees.values():
+        if not has_metadata(tree):
+            raise OSError(
+                f"The folder {tree.path!r} has no metadata file that lists its images, and that of "
+                "another split has one: give both of them one, or none."
+            )
     # The pattern must not read brackets in the folder's name.
     files = {split: f"{glob.escape(tree.path)}/**" for split, tree in trees.items()}
-    loaded = load_dataset("imagefolder", data_files=files, cache_dir=cache_dir)
+    try:
+        loaded = load_dataset("imagefolder", data_files=files, cache_dir=cache_dir)
+    except (DatasetsError, ValueError) as error:
+        raise OSError(
+            f"The images that the metadata of {', '.join(tree.path for tree in trees.values())} "
+            f"lists cannot be loaded: {str(error.__cause__ or error).strip()}"
+        ) from error
     for split, tree in trees.items():
         images = sum(len(folder.images) for folder in tree.below())
         if images > len(loaded[split]):

@@ -54,12 +54,7 @@ def load_splits(
     if preset is None or not preset.is_few_shot:
         names += [name for name in ("validation", "test") if name in stored][:1]
     train, *others = _prepare(stored, names, source, preset).values()
-    if len(train.features["labels"].names) < 2:
-        [only] = train.features["labels"].names
-        raise ValueError(
-            f"All {len(train):,} training images are of one class, {only!r}: there have to be two "
-            "or more."
-        )
+    _check_classes(train)
     if others:
         [held_out] = others
     else:
@@ -167,6 +162,15 @@ def _prepare(
                 stacklevel=2,
             )
     return splits
+
+
+def _check_classes(train: Dataset) -> None:
+    names = train.features["labels"].names
+    if len(names) < 2:
+        raise ValueError(
+            f"All {len(train):,} training images are of one class, {names[0]!r}: there have to be "
+            "two or more."
+        )
 
 
 def _at_most(dataset: Dataset, size: int | None, seed: int) -> Dataset:

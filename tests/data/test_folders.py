@@ -184,6 +184,17 @@ def test_metadata_that_lists_the_images(tmp_path, caplog, files):
     assert ("4 of 8 images, which its metadata does not list" in caplog.text) == (len(files) == 8)
 
 
+def test_metadata_that_does_not_fit(photos):
+    put(photos.parent / "val", *some("ant"))
+    (photos / "metadata.jsonl").write_text('{"file_name": "ant/0.png", "label": "ant"}\n')
+    source = ImageFolders({"train": str(photos), "validation": str(photos.parent / "val")})
+    with pytest.raises(OSError, match="val' has no metadata file that lists its images"):
+        load_splits(source)
+    (photos / "metadata.jsonl").write_text('{"file_name": "ant/0.png"}\n{"file_name": 1}\n')
+    with pytest.raises(OSError, match=f"the metadata of {photos} lists cannot be loaded"):
+        load(photos)
+
+
 def test_a_data_set_that_is_a_folder_of_folders(tmp_path, caplog):
     """Its test images have no labels, and need none; `datasets` drops the labels of all splits."""
     put(tmp_path, *some("train/ant"), *some("train/bee"), *some("val/ant"), *some("test"))

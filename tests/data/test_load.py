@@ -157,6 +157,16 @@ def test_ids_of_named_classes_without_a_label(tmp_path):
         load_splits(HubDataset(str(tmp_path)))
 
 
+def test_labels_that_are_beyond_the_named_classes(tmp_path):
+    named = datasets.ClassLabel(names=["ant", "bee"])
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = datasets.Dataset.from_dict({"image": [GRAY] * 3, "label": [0, 1, 2]}, features=features)
+    info = datasets.DatasetInfo(features=datasets.Features({**features, "label": named}))
+    datasets.Dataset(rows.data, info=info).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ArgumentError, match="'train' has the label 2, but there are names of 2 cl"):
+        load_splits(HubDataset(str(tmp_path)))
+
+
 def test_a_split_that_is_not_used_need_not_have_labels(tmp_path):
     source = stored(tmp_path, train=["a", "b"] * 2, validation=["a", "b"], test=[None])
     assert len(load_splits(source)[1]) == 2
