@@ -127,7 +127,7 @@ def _left_out(root: Folder, top: Folder) -> Iterator[str]:
         yield f"empty folders ({len(empty):,}: {_names(root, empty)})"
     found = list(root.below())
     if other := [file for folder in found for file in folder.other]:
-        yield f"{_kinds(other)} that are no images that can be read ({_names(root, other)})"
+        yield f"{_kinds(other)} that Pillow does not read ({_names(root, other)})"
     hidden = [path for folder in found for path in folder.hidden]
     if told := [path for path in hidden if is_image(path) or os.path.isdir(path)]:
         yield f"hidden images or folders ({len(told):,}: {_names(root, told)})"

@@ -9,6 +9,9 @@ from PIL import Image
 _WIDE_MODES = ("I", "F")
 """Modes of Pillow with more than 8 bits, apart from those that begin with `I;16`."""
 
+_BITS_PER_SAMPLE = 258
+"""Tag of TIFF: Pillow reads 12 bits into 16, and leaves them as small as they are."""
+
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
     """Return the image with 8 bits a channel: `convert` would clip 16-bit gray and floats instead.
@@ -20,7 +23,10 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
         ValueError: if it is not known which of its values is white.
     """
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_levels(np.asarray(image).astype(np.uint16)))
+        values = np.asarray(image).astype(np.uint16)
+        if getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (12,):
+            values = (values << 4) | (values >> 8)
+        return Image.fromarray(_levels(values))
     if image.mode not in _WIDE_MODES:
         return image
     values = np.asarray(image)

@@ -113,6 +113,8 @@ def _unreadable(name: str, error: Exception) -> UnreadableImageError:
 
 def _in_color(image: Any) -> Image.Image:
     """Return an image or array in color, 8 bits a channel."""
+    if image is None:
+        raise UnreadableImageError("An image of the data set is missing (None).")
     try:
         return to_rgb(image if isinstance(image, Image.Image) else image_of(image))
     except Exception as error:

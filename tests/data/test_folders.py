@@ -52,7 +52,7 @@ def load(root):
     ("files", "said"),
     [
         (["sheet.png", "x.jpg"], "images beside the class folders (2: sheet.png, x.jpg)"),
-        (["notes.txt", "bee/a.heic"], "2 files (.txt 1, .heic 1) that are no images that can be"),
+        (["notes.txt", "bee/a.heic"], "2 files (.txt 1, .heic 1) that Pillow does not read ("),
         (["photos.zip", "bee/x"], "read (photos.zip, bee/x)"),
         (["metadata.csv"], "1 file (.csv 1)"),
         (

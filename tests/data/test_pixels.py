@@ -1,5 +1,7 @@
 """Pixels of images of every kind: what a model sees is what the image shows, or is refused."""
 
+import struct
+
 import datasets
 import numpy as np
 import pytest
@@ -66,6 +68,19 @@ def test_portable_gray_maps_of_16_bits(tmp_path):
     file = tmp_path / "x.pgm"
     values = (SHARES * 4095).round().astype(">u2")
     file.write_bytes(b"P5 20 20 4095\n" + values.tobytes())
+    np.testing.assert_allclose(pixels(of_file(file))[..., 0], SHARES, atol=1 / 255)
+
+
+def test_tiff_files_of_12_bits(tmp_path):
+    values = (SHARES * 4095).round().astype(int).ravel()
+    pairs = zip(values[::2].tolist(), values[1::2].tolist(), strict=True)
+    data = b"".join((a << 12 | b).to_bytes(3, "big") for a, b in pairs)
+    # Width, height, bits, no compression, black is 0, place, channels, rows, bytes.
+    tags = {256: 20, 257: 20, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 20, 279: len(data)}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<I", 8 + len(data))
+    file = tmp_path / "x.tif"
+    file.write_bytes(header + data + struct.pack("<H", len(tags)) + entries + bytes(4))
     np.testing.assert_allclose(pixels(of_file(file))[..., 0], SHARES, atol=1 / 255)
 
 
@@ -184,3 +199,5 @@ def test_flat_rows_that_were_stored_as_images(tmp_path):
 def test_arrays_that_a_transform_meets_without_being_loaded():
     [seen] = evaluation_rows(PROCESSOR)({"image": [SHARES], "labels": [0]})["pixel_values"]
     np.testing.assert_allclose(seen[0].numpy(), SHARES, atol=1 / 255)
+    with pytest.raises(UnreadableImageError, match="is missing"):
+        evaluation_rows(PROCESSOR)({"image": [None], "labels": [0]})
