@@ -1,8 +1,6 @@
 """Data sets of the images that lie in folders."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from datasets import (
     ClassLabel,
@@ -17,17 +15,17 @@ from datasets import (
 
 from clce_hf.data.class_folders import find_classes
 from clce_hf.data.folder_metadata import has_metadata, load_with_metadata
-from clce_hf.data.folder_tree import Folder, scan
+from clce_hf.data.folder_tree import Folder
 from clce_hf.data.left_out import say_left_out
 
 
 def list_images(
-    folders: Mapping[str, str], cache_dir: str | None = None, may_lack_labels: bool = False
+    trees: Mapping[str, Folder], cache_dir: str | None = None, may_lack_labels: bool = False
 ) -> DatasetDict:
     """Return the images of folders, CLASS/*.jpg, by split, and log what of them is left out.
 
     Args:
-        folders: by split.
+        trees: what lies in the folder of each split.
         cache_dir: where the rows are kept that a `metadata.csv` lists; None for the default place.
         may_lack_labels: whether a folder may hold images and no class folders. It gets no labels.
 
@@ -36,21 +34,16 @@ def list_images(
         splits are numbered alike, in the order of their names.
 
     Raises:
-        OSError: if a folder is missing, or it is not known which images are of which class; the
-            message names the folder and what is in the way.
+        OSError: if it is not known which images are of which class; the message names the folder
+            and what is in the way.
     """
-    trees = {}
-    for split, folder in folders.items():
-        if not Path(folder).is_dir():
-            raise OSError(f"There is no folder {folder!r}.")
-        trees[split] = scan(os.path.abspath(folder))
     if any(map(has_metadata, trees.values())):
         return load_with_metadata(trees, cache_dir)
     flat = [split for split, tree in trees.items() if may_lack_labels and _has_no_classes(tree)]
     found = {split: find_classes(tree) for split, tree in trees.items() if split not in flat}
     for split, classes in found.items():
         if classes.left_out:
-            say_left_out(folders[split], "; ".join(classes.left_out))
+            say_left_out(trees[split].path, "; ".join(classes.left_out))
     names = sorted({name for classes in found.values() for name in classes.images})
     listed = {split: _labeled(found[split].images, names, split) for split in found}
     listed |= {split: _dataset({"image": trees[split].images}, {}, split) for split in flat}

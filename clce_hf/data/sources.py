@@ -1,13 +1,15 @@
 """Where images and labels are stored: on the Hub, in folders, or listed by annotations."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
-from datasets.exceptions import DatasetsError
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 
+from clce_hf.data.folder_tree import scan
 from clce_hf.data.listed_images import list_images
 from clce_hf.data.split_folders import split_folders
 
@@ -58,8 +60,8 @@ class HubDataset(Source):
             OSError: if it cannot be had; the message says how to ask for access.
             ValueError: if it has no such configuration, or an empty split.
         """
-        if self.config is None and self.revision is None and (folders := split_folders(self.name)):
-            return list_images(folders, cache_dir, may_lack_labels=True)
+        if self.config is None and self.revision is None and (trees := split_folders(self.name)):
+            return list_images(trees, cache_dir, may_lack_labels=True)
         try:
             return load_dataset(
                 self.name, self.config, revision=self.revision, cache_dir=cache_dir, token=token
@@ -71,7 +73,9 @@ class HubDataset(Source):
             raise ValueError(f"The data set {self.name!r} could not be loaded: {reason}") from error
         # `datasets` refuses loading scripts as RuntimeError.
         except (OSError, RuntimeError, DatasetsError) as error:
-            reason = f"The data set {self.name!r} could not be loaded: {error.__cause__ or error}"
+            is_generic = isinstance(error, DatasetGenerationError) and error.__cause__
+            what = error.__cause__ if is_generic else error
+            reason = f"The data set {self.name!r} could not be loaded: {what}"
             if not Path(self.name).exists():
                 reason += (
                     "\nIf it is gated or private, ask for access on its page, then log in with "
@@ -97,7 +101,12 @@ class ImageFolders(Source):
             OSError: if a folder is missing, or it is not known which images are of which class; the
                 message names the folder and what is in the way.
         """
-        return list_images(self.folders, cache_dir)
+        trees = {}
+        for split, folder in self.folders.items():
+            if not Path(folder).is_dir():
+                raise OSError(f"There is no folder {folder!r}.")
+            trees[split] = scan(os.path.abspath(folder))
+        return list_images(trees, cache_dir)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 
-from clce_hf.data.folder_tree import scan
+from clce_hf.data.folder_tree import Folder, scan
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -12,7 +12,7 @@ _SPLITS = {
 """Names of folders that `datasets` takes for splits."""
 
 
-def split_folders(folder: str) -> dict[str, str]:
+def split_folders(folder: str) -> dict[str, Folder]:
     """Return the folders of images of each split; none for files that `datasets` has to read.
 
     Args:
@@ -25,7 +25,7 @@ def split_folders(folder: str) -> dict[str, str]:
         return {}
     split_of = {alias: split for split, aliases in _SPLITS.items() for alias in aliases}
     if not root.folders.keys() & split_of.keys():
-        return {"train": root.path}
+        return {"train": root}
     if root.images or any(
         child.has_images() for name, child in root.folders.items() if name not in split_of
     ):
@@ -36,4 +36,4 @@ def split_folders(folder: str) -> dict[str, str]:
     ]
     if len({split_of[name] for name in held}) < len(held):
         return {}
-    return {split_of[name]: named[name].path for name in held}
+    return {split_of[name]: named[name] for name in held}
