@@ -1,11 +1,13 @@
 """Flags that say which images to train on, and which to evaluate on."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
 
+from clce_hf.data.class_counts import describe
 from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.mixing import check_alphas
 from clce_hf.data.presets import PRESETS, Preset, find_preset
@@ -158,8 +160,8 @@ class DataArguments(ImageArguments):
     def load(
         self, seed: int, cache_dir: str | None = None, token: str | None = None
     ) -> tuple[Dataset, Dataset]:
-        """Return the training and the evaluation images, as `load_splits` does."""
-        return load_splits(
+        """Return the training and the evaluation images, as `load_splits` does, and print which."""
+        train, held_out = load_splits(
             self.source,
             self.preset,
             held_out_share=self.train_val_split,
@@ -169,6 +171,8 @@ class DataArguments(ImageArguments):
             cache_dir=cache_dir,
             token=token,
         )
+        _say_what_is_found(train=train, evaluation=held_out)
+        return train, held_out
 
 
 @dataclass
@@ -195,7 +199,15 @@ class LabeledImagesArguments(ImageArguments):
         return {} if self.data_dir is None else {"test": self.data_dir}
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> Dataset:
-        """Return the images of the split, as `load_labeled_images` does."""
-        return load_labeled_images(
+        """Return the images of the split, as `load_labeled_images` does, and print which."""
+        images = load_labeled_images(
             self.source, self.preset, split=self.split, cache_dir=cache_dir, token=token
         )
+        _say_what_is_found(evaluation=images)
+        return images
+
+
+def _say_what_is_found(**images: Dataset) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for name, dataset in images.items():
+            print(f"{name}: {describe(dataset)}", flush=True)
