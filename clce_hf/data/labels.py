@@ -93,7 +93,8 @@ def required_labels(dataset: Any, label_names: Sequence[str], setting: str) -> L
         labels = read_labels(dataset, label_names)
     except ValueError as error:
         raise ValueError(
-            f"{setting} needs the class id of each row. {error} {how_to_name_them(dataset)}"
+            f"{setting} needs the class id of each row. {error} To name the right ones, "
+            f"{how_to_name_them(dataset)}"
         ) from None
     if labels is None:
         names = ", ".join(dict.fromkeys(("targets", *label_names, *COLUMN_NAMES)))

@@ -136,7 +136,7 @@ def test_labels_that_cannot_be_those_of_the_rows(tmp_path, train, message):
     with pytest.raises(ValueError, match=message) as raised:
         grouped(tmp_path, train)
     assert str(raised.value).startswith("samples_per_class")
-    assert "set train_dataset.targets =" in str(raised.value) or isinstance(train, list)
+    assert ", set train_dataset.targets =" in str(raised.value) or isinstance(train, list)
 
 
 def mix(cls):
