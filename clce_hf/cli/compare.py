@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
+from torch import Tensor
 from transformers import set_seed
 
 from clce_hf.cli.arguments import ModelArguments
@@ -19,7 +20,7 @@ from clce_hf.comparison.results import write_results
 from clce_hf.comparison.run import is_done, load_runs, run_cells, train_and_measure
 from clce_hf.comparison.settings import keep_settings
 from clce_hf.config import CLCEConfig
-from clce_hf.data.labels import Labels, read_labels
+from clce_hf.data.labels import read_labels
 from clce_hf.data.low_shot import low_shot_rows
 from clce_hf.errors import UserError
 from clce_hf.evaluation.record import Run
@@ -170,7 +171,7 @@ def _low_shot(images: Dataset, shots: int | None, seed: int) -> Dataset:
     if shots is None:
         return images
     try:
-        labels, names = cast(Labels, read_labels(images)).ids, images.features["labels"].names
+        labels, names = cast(Tensor, read_labels(images)), images.features["labels"].names
         return images.select(low_shot_rows(labels, shots, seed, names))
     except ValueError as error:
         raise UserError(f"--shots: {error}") from error

@@ -42,7 +42,7 @@ def how_to_name_them(dataset: Any) -> str:
     return "set train_dataset.targets = [...], one integer for each row."
 
 
-def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Labels | None:
+def find_labels(dataset: Any, label_names: Sequence[str] = ()) -> Labels | None:
     """Return the class id of every row, or None where there is nothing to read.
 
     They are read from the first of these that is one integer for each row, shape (n,) or (n, 1):
@@ -67,17 +67,23 @@ def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Labels | None:
     if unfit:
         raise ValueError(f"No labels are one integer for each row: {', '.join(unfit)}.")
     if isinstance(dataset, Subset):
-        found = read_labels(dataset.dataset, label_names)
+        found = find_labels(dataset.dataset, label_names)
         return found and Labels(found.ids[torch.as_tensor(dataset.indices)], found.source)
     if isinstance(dataset, ConcatDataset):
-        parts = [found for part in dataset.datasets if (found := read_labels(part, label_names))]
+        parts = [found for part in dataset.datasets if (found := find_labels(part, label_names))]
         if parts and len(parts) == len(dataset.datasets):
             return Labels(torch.cat([part.ids for part in parts]), parts[0].source)
     return None
 
 
+def read_labels(dataset: Any, label_names: Sequence[str] = ()) -> Tensor | None:
+    """Return the class ids that `find_labels` finds, int64 of shape (rows,), or None."""
+    found = find_labels(dataset, label_names)
+    return None if found is None else found.ids
+
+
 def required_labels(dataset: Any, label_names: Sequence[str], setting: str) -> Labels:
-    """Return what `read_labels` does, for a setting that cannot do without.
+    """Return what `find_labels` does, for a setting that cannot do without.
 
     Raises:
         ValueError: naming the setting, if the data set has no rows to choose from, if there are no
@@ -90,7 +96,7 @@ def required_labels(dataset: Any, label_names: Sequence[str], setting: str) -> L
             f"leave {setting} out."
         )
     try:
-        labels = read_labels(dataset, label_names)
+        labels = find_labels(dataset, label_names)
     except ValueError as error:
         raise ValueError(
             f"{setting} needs the class id of each row. {error} To name the right ones, "
