@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from accelerate import PartialState
 
-from clce_hf.cli.errors import exit_on_error
 from clce_hf.cli.parsing import parse
+from clce_hf.cli.printing import printing
 from clce_hf.cli.train import Outcome, finetune
 from clce_hf.evaluation.table import Table
 
@@ -21,11 +21,12 @@ def demo(argv: Sequence[str]) -> None:
             sys.exit("clce-hf: error: demo trains and evaluates: leave do_train and do_eval out")
         if weight is not None:
             args.contrastive_weight = weight
-        with tempfile.TemporaryDirectory() as folder, exit_on_error():
+        with tempfile.TemporaryDirectory() as folder:
             args.output_dir = folder
             outcomes[name] = finetune(model, data, args)
     if PartialState().is_main_process:
-        print(f"\n{_table(outcomes).as_text()}")
+        with printing():
+            print(f"\n{_table(outcomes).as_text()}")
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:
