@@ -61,6 +61,18 @@ def _check_workers(args: TrainingArguments) -> None:
         )
 
 
+def check_left_out(args: TrainingArguments, why: str) -> None:
+    """Raise `ArgumentError` for a flag of `train` that another command has no use for.
+
+    Args:
+        args: of the command.
+        why: what it does instead.
+    """
+    for name in ("do_train", "do_eval", "resume_from_checkpoint", "push_to_hub"):
+        if getattr(args, name) != type(args).__dataclass_fields__[name].default:
+            raise ArgumentError(name, f"{why}: leave it out.")
+
+
 def check_can_write(folder: str | None) -> None:
     """Make the folder of a run; raise `ArgumentError` where no file can be written there."""
     if not folder:

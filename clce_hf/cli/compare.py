@@ -10,8 +10,8 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import set_seed
 
-from clce_hf.cli.arguments import ModelArguments, TrainArguments
-from clce_hf.cli.checks import check_can_write
+from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.checks import check_can_write, check_left_out
 from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import before_traceback, user_errors, with_flag
 from clce_hf.cli.parsing import read_numbers
@@ -81,7 +81,7 @@ def compare(
     folder = Path(str(args.output_dir))
     with user_errors("preparing the comparison"):
         check_can_draw()  # before hours of training
-        _check_flags(args)
+        check_left_out(args, "compare trains and measures what is not done yet")
         cells = _cells(arguments, args)
         check_can_write(args.output_dir)
     _keep_settings(folder, model, data, args)
@@ -105,16 +105,6 @@ def compare(
         held_out.features["labels"].names,
         lambda row: held_out[row]["image"],
     )
-
-
-def _check_flags(args: CLCEConfig) -> None:
-    for name in ("do_train", "do_eval", "resume_from_checkpoint", "push_to_hub"):
-        if getattr(args, name) != TrainArguments.__dataclass_fields__[name].default:
-            raise ArgumentError(
-                name,
-                "every run of a comparison is trained and measured, and none that is done is "
-                "repeated: leave it out.",
-            )
 
 
 def _cells(arguments: CompareArguments, args: CLCEConfig) -> list[Cell]:

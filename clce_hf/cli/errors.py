@@ -32,7 +32,8 @@ def with_flag(error: Exception) -> str:
 def user_errors(doing: str) -> Iterator[None]:
     """Raise `UserError` for what loading and checking raise, naming the flag to change.
 
-    Where a library raises it, the message says what was being done instead. Before the traceback of any other error, say what was being done.
+    Where a library raises it, the message says what was being done instead, and so does a line
+    before the traceback of any other error.
 
     Args:
         doing: such as "loading the images".

@@ -57,7 +57,13 @@ class ImageArguments:
             raise ValueError("benchmark_dir needs benchmark, whose images lie in it.")
         if not folders and not is_named:
             self.benchmark = DIGITS
-        _ = self.source  # refuses a benchmark or a folder that does not fit
+        source = self.source  # refuses a benchmark or a folder that does not fit
+        if source.image_column == source.label_column:
+            flag = "label" if self.image_column_name is None else "image"
+            raise ArgumentError(
+                f"{flag}_column",
+                f"images and labels cannot both be in the column {source.image_column!r}.",
+            )
 
     def _folders(self) -> dict[str, str]:
         """Folders of images that the flags name, by split."""
