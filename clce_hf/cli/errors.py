@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
+from clce_hf.cli.printing import printing
 from clce_hf.data.transforms import UnreadableImageError
 from clce_hf.errors import ArgumentError, UserError
 
@@ -66,8 +67,7 @@ def before_traceback(doing: Callable[[], str]) -> Iterator[None]:
     except (UserError, UnreadableImageError):
         raise  # they say it themselves, without a traceback
     except (Exception, KeyboardInterrupt) as error:
-        how = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-        print(f"\nclce-hf: {how} while {doing()}", file=sys.stderr, flush=True)
+        print(f"\nclce-hf: {type(error).__name__} while {doing()}", file=sys.stderr, flush=True)
         raise
 
 
@@ -82,3 +82,7 @@ def exit_on_error() -> Iterator[None]:
         sys.exit(f"clce-hf: error: {message.rstrip()}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        with printing():
+            print()  # which ends the program if it is the output that nobody reads any more
+        raise
