@@ -28,7 +28,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{file} must map names to values, such as temperature: 0.1.")
+        raise ValueError(f"{file} must map names to values.")
     return {str(name): value for name, value in settings.items()}
 
 

@@ -1,7 +1,6 @@
 """Refuse flags with which a run cannot work, before hours of it, naming the flag."""
 
 import tempfile
-from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,19 +44,9 @@ def check_flags(args: TrainingArguments) -> None:
                 f"{name!r} is not installed, or unknown to Transformers: install it, or name "
                 f"{', '.join(there)} or none.",
             )
-    _check_workers(args)
-
-
-def _check_workers(args: TrainingArguments) -> None:
     if args.dataloader_persistent_workers and args.dataloader_num_workers == 0:
         raise ArgumentError(
             "dataloader_persistent_workers", "there are none: set dataloader_num_workers, too."
-        )
-    context, methods = args.dataloader_multiprocessing_context, get_all_start_methods()
-    if context is not None and context not in methods:
-        raise ArgumentError(
-            "dataloader_multiprocessing_context",
-            f"this system has {', '.join(methods)}, not {context!r}.",
         )
 
 

@@ -79,7 +79,7 @@ def exit_on_error() -> Iterator[None]:
     except (UserError, UnreadableImageError) as error:
         # From a worker process, the message comes at the end of the worker's traceback.
         message = str(error).rpartition(f"{UnreadableImageError.__name__}: ")[2]
-        sys.exit(f"clce-hf: error: {message.rstrip()}")
+        sys.exit(f"clce-hf: error: {' '.join(message.splitlines())}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

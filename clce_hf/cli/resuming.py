@@ -45,8 +45,10 @@ def checkpoint_of(args: TrainingArguments) -> str | None:
 
 def how_far(trainer: Trainer) -> str:
     """Say in words which step a training has done, and how to go on from its last checkpoint."""
-    step, last = trainer.state.global_step, _last_checkpoint(trainer.args)
-    done = f"training, after step {step} of {trainer.state.max_steps}"
+    state, last = trainer.state, _last_checkpoint(trainer.args)
+    if state.max_steps == 0:
+        return "starting to train"
+    done = f"training, after step {state.global_step} of {state.max_steps}"
     if last is None:
         return f"{done}; there is no checkpoint yet"
     return f"{done}; the last checkpoint is {last}: --resume_from_checkpoint true goes on from it"

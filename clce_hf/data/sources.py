@@ -125,7 +125,7 @@ class Annotations(Source):
 
     def _read(self, file: str) -> Dataset:
         folder = Path(self.folder)
-        listed = json.loads((folder / file).read_text())
+        listed = json.loads((folder / file).read_text(encoding="utf-8"))
         categories = sorted(listed["categories"], key=lambda category: category["id"])
         # Two kingdoms may share a name.
         names = [f"{category['supercategory']}/{category['name']}" for category in categories]
