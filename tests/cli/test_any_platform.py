@@ -105,6 +105,6 @@ def test_a_reader_that_leaves(argv, tmp_path, monkeypatch, capfd):
 def test_what_was_done_is_said_before_a_traceback(folder, checkpoint, tmp_path, capsys):
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match="Can't find a valid checkpoint"):
         train(folder, checkpoint, tmp_path, "--resume_from_checkpoint", "true")
-    assert "clce-hf: JSONDecodeError while starting to train\n" in capsys.readouterr().err
+    assert "clce-hf: ValueError while starting to train\n" in capsys.readouterr().err
