@@ -85,6 +85,7 @@ def compare(
         cells = _cells(arguments, args)
         check_can_write(args.output_dir)
     _keep_settings(folder, model, data, args)
+    data.warn_of_shared_images()
     images = load_images(model, data, args.seed)
     for shots in {cell.shots for cell in cells}:
         _low_shot(images[0], shots, args.seed)

@@ -54,7 +54,6 @@ class DataArguments(ImageArguments):
             raise ValueError("validation_dir needs train_dir, whose classes it shares.")
         check_alphas(self.mixup_alpha, self.cutmix_alpha)
         super().__post_init__()
-        _warn_of_shared_images(self.train_dir, self.validation_dir)
         if self.rand_augment and not self.may_be_augmented:
             raise ValueError("--rand_augment is for photographs: name a data set, or leave it out.")
 
@@ -66,6 +65,19 @@ class DataArguments(ImageArguments):
     def may_be_augmented(self) -> bool:
         """Whether the images may be flipped and cropped in training."""
         return self.preset is None or self.preset.may_be_augmented
+
+    def warn_of_shared_images(self) -> None:
+        """Warn where images that are trained on are evaluated on, too."""
+        if self.train_dir is None or self.validation_dir is None:
+            return
+        train, validation = Path(self.train_dir).resolve(), Path(self.validation_dir).resolve()
+        if train.is_relative_to(validation) or validation.is_relative_to(train):
+            warnings.warn(
+                f"--validation_dir {self.validation_dir} shares images with --train_dir "
+                f"{self.train_dir}: what is measured on images of the training says nothing about "
+                "others.",
+                stacklevel=2,
+            )
 
     def load(
         self, seed: int, cache_dir: str | None = None, token: str | None = None
@@ -80,18 +92,6 @@ class DataArguments(ImageArguments):
             seed=seed,
             cache_dir=cache_dir,
             token=token,
-        )
-
-
-def _warn_of_shared_images(train_dir: str | None, validation_dir: str | None) -> None:
-    if train_dir is None or validation_dir is None:
-        return
-    train, validation = Path(train_dir).resolve(), Path(validation_dir).resolve()
-    if train.is_relative_to(validation) or validation.is_relative_to(train):
-        warnings.warn(
-            f"--validation_dir {validation_dir} shares images with --train_dir {train_dir}: what "
-            "is measured on images of the training says nothing about others.",
-            stacklevel=2,
         )
 
 

@@ -49,6 +49,8 @@ def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -
             check_can_draw()
         checkpoint = checkpoint_of(args)
         check_can_write(args.output_dir)
+    if args.do_train:
+        data.warn_of_shared_images()
     set_seed(args.seed)
     trainer = make_trainer(model, data, args, load_images(model, data, args.seed))
     start = time.perf_counter()
