@@ -135,7 +135,7 @@ def _methods(arguments: CompareArguments) -> list[Method]:
     methods = []
     for name in arguments.methods.split(",") if arguments.methods else []:
         if name.strip() not in METHODS:
-            raise ArgumentError("methods", f"{name}: there are {', '.join(METHODS)}.")
+            raise ArgumentError("methods", f"got {name}, but there are {', '.join(METHODS)}.")
         methods.append(METHODS[name.strip()])
     if arguments.settings is None:
         return methods

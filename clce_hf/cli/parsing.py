@@ -91,9 +91,11 @@ def read_numbers(text: str | None, flag: str, kind: type) -> list[Any]:
     try:
         numbers = [] if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ArgumentError(flag, f"{text}: expected numbers separated by commas.") from None
+        raise ArgumentError(
+            flag, f"got {text}, but it takes numbers separated by commas."
+        ) from None
     if kind is int and any(number < 1 for number in numbers):
-        raise ArgumentError(flag, f"{text}: each must be at least 1.")
+        raise ArgumentError(flag, f"got {text}, but each must be at least 1.")
     return numbers
 
 

@@ -78,7 +78,7 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
         (["train", "--dataset_name", "no/such-data", *NO_MODEL], "no/such-data"),
         (["train", "--dataset_name", "no/such-data", *NO_MODEL], "hf auth login"),
         (["train", "--train_dir", "no/folder", *NO_MODEL], "no folder 'no/folder'"),
-        (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type: bert: "),
+        (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type: got bert, but"),
         (["train", "--resume_from_checkpoint", "none"], "no folder 'none'"),
         (["train", "--resume_from_checkpoint", "true"], "there is no checkpoint in"),
         (["train", "--max_train_samples", "0"], "--max_train_samples: got 0, but it"),
