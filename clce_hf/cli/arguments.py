@@ -76,7 +76,7 @@ class ModelArguments(HubArguments):
         if self.model_type not in known:
             raise ArgumentError(
                 "model_type",
-                f"got {self.model_type}, but Transformers classifies images with {', '.join(known)}.",
+                f"got {self.model_type}, but Transformers has {', '.join(known)}.",
             )
         if self.image_processor_name is None:
             raise ArgumentError("model_type", "it needs an --image_processor_name, too.")
