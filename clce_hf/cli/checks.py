@@ -31,6 +31,10 @@ def check_flags(args: TrainingArguments) -> None:
             "here labels are called labels, whatever their column is: leave it out, and name the "
             "column in --label_column_name.",
         )
+    if not args.eval_do_concat_batches:
+        raise ArgumentError(
+            "eval_do_concat_batches", "accuracy is counted over all batches: leave it at true."
+        )
     metric = args.metric_for_best_model
     if metric is not None and metric.removeprefix("eval_") not in METRICS:
         raise ArgumentError(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -16,6 +17,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 from clce_hf.errors import ArgumentError
 from clce_hf.models.class_names import class_names, label_settings
 from clce_hf.models.takes_pixels import check_takes_pixels
+
+_UNREADABLE = (OSError, SafetensorError, StrictDataclassError)
+"""What is raised for files that are missing, cut off, or of values that a config cannot have."""
 
 
 class HubOptions(TypedDict, total=False):
@@ -65,7 +69,7 @@ def load_model(
             output_loading_info=True,
             **hub,
         )
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
     except RuntimeError as error:
         raise ArgumentError(
@@ -120,7 +124,7 @@ def load_checkpoint(
             name, output_loading_info=True, **hub
         )
         processor = AutoImageProcessor.from_pretrained(name, **hub)
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
     check_takes_pixels(model, processor)
     return model, processor, loading["missing_keys"]
@@ -138,7 +142,7 @@ def load_class_names(name: str, **hub: Unpack[HubOptions]) -> list[str]:
 def _load_config(name: str, hub: HubOptions, **settings: Any) -> Any:
     try:
         return AutoConfig.from_pretrained(name, **settings, **hub)
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
 
 
@@ -158,7 +162,7 @@ def _load_processor(name: str, model: PreTrainedModel, hub: HubOptions) -> BaseI
         raise ArgumentError("processor_name", str(error)) from error
 
 
-def _not_loaded(name: str, error: OSError) -> str:
+def _not_loaded(name: str, error: Exception) -> str:
     reason = f"The model {name!r} could not be loaded: {error}\n"
     if Path(name).is_dir():
         return f"{reason}It was looked for in the folder of this name."

@@ -1,6 +1,8 @@
 """Values with which a command cannot work: one line that names the flag, before any hours of it."""
 
 import json
+import re
+import shutil
 
 import pytest
 from support.commands import QUICK, train
@@ -45,6 +47,7 @@ def refusal(capsys, run):
         ("dataloader_persistent_workers", ["true"]),
         ("remove_unused_columns", ["true"]),
         ("label_names", ["species"]),
+        ("eval_do_concat_batches", ["false"]),
         ("metric_for_best_model", ["f1", "eval_f1"]),
         ("report_to", ["wandb", "no_such"]),
         ("drop_path_rate", ["1", "-0.1"]),
@@ -153,3 +156,21 @@ def test_a_method_with_such_a_value(tmp_path, capsys):
 def test_validation_images_that_are_trained_on(folder, checkpoint, tmp_path):
     with pytest.warns(UserWarning, match="--validation_dir .*shares images with --train_dir"):
         train(folder, checkpoint, tmp_path, "--validation_dir", str(folder / "train"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", lambda whole: whole[:1000]),
+        ("config.json", lambda whole: whole[:100]),
+        ("config.json", lambda whole: whole.replace(b'"hidden_size": 32', b'"hidden_size": "a"')),
+        ("preprocessor_config.json", lambda whole: b"{"),
+    ],
+    ids=["weights cut off", "config cut off", "a wrong type", "processor cut off"],
+)
+def test_a_damaged_checkpoint(file, content, folder, checkpoint, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(checkpoint, damaged)
+    (damaged / file).write_bytes(content((damaged / file).read_bytes()))
+    with pytest.raises(SystemExit, match=rf"{re.escape(str(damaged))}' could not be loaded: "):
+        train(folder, str(damaged), tmp_path / "run")
