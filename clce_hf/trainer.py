@@ -6,30 +6,30 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers.trainer_utils import EvalLoopOutput
+from torch.utils.data import Dataset, Sampler
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
-from clce_hf.models.capture import EmbeddingCapture
+from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
-from clce_hf.models.projection import PROJECTION_FILE
+from clce_hf.models.problem_type import declare_single_label
+from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
-from clce_hf.training.even_batches import fill_last_batches
-from clce_hf.training.forward import Forward, is_training, loss_and_outputs, read_embeddings
+from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step
+from clce_hf.training.forward import Forward, is_training, loss_and_outputs
 from clce_hf.training.grouping import group_by_label
 from clce_hf.training.head_start import HeadStartTrainer
-from clce_hf.training.labels import Batch, countable, required_arguments, split_labels
-from clce_hf.training.memory import EmbeddingMemory
-from clce_hf.training.meters import Meters
+from clce_hf.training.hooking import HookingTrainer
+from clce_hf.training.labels import Batch, countable, split_labels
+from clce_hf.training.measuring import MeasuringTrainer
 from clce_hf.training.objective import objective_of
 
 
-class CLCETrainer(HeadStartTrainer, PublishingTrainer):
+class CLCETrainer(HookingTrainer, MeasuringTrainer, HeadStartTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
@@ -42,9 +42,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         ValueError: for a model, data set or setting that CLCE cannot train, naming the fix.
     """
 
-    # compute_loss already scales each micro-batch to its share of the optimizer step. Trainer would
-    # rescale by the model's signature, wrongly for models like BEiT that drop num_items_in_batch.
-    loss_is_scaled_for_ga = True
     pushed_files = (PROJECTION_FILE,)
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
@@ -64,7 +61,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self._capture: EmbeddingCapture | None = None
         super().__init__(
             model,
             add_defaults(CLCEConfig("tmp_trainer") if args is None else args),
@@ -80,11 +76,8 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
             optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics,
         )
-        # Trainer is to count the labels of each step whatever the model accepts: we scale the loss.
-        self.model_accepts_loss_kwargs = True
         # Trainer finds none if the model's forward takes no labels; we withhold them anyway.
         self.label_names = self.label_names or ["labels"]
-        self._meters = Meters(self.is_world_process_zero())
         checks.check_layer_decay(self.args.layer_decay, self.optimizer)
         self._prepare()
 
@@ -96,7 +89,7 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Check the settings, the model and the data; hook the model if it is contrasted."""
+        """Check the settings, the model and the data; make the projection head."""
         model, args = cast(nn.Module, self.model), self.args
         check_settings(args)
         checks.check_model(model)
@@ -105,19 +98,18 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
             checks.check_forwards_in_mini_batches(model, self)
         if self.train_dataset is not None:
             checks.training_labels(self.train_dataset, args.samples_per_class, self.label_names)
-        self._required = required_arguments(model)
-        self._meters.start_training()
-        if self._capture is not None:
-            self._capture.remove()
-        self._capture, self._memory = None, EmbeddingMemory(0)
-        if args.contrastive_weight > 0:
-            gathered = self.accelerator.num_processes if args.gather_across_devices else 1
-            contrasted = gathered * self._train_batch_size
-            checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
-            layer, size = args.classification_layer, args.projection_dim
-            self._capture = read_embeddings(model, layer, size, args.seed)
-            self._memory = EmbeddingMemory(args.memory_size)
-        self._forward = Forward(self._capture, self.accelerator.no_sync)
+        self.projection_head = None
+        if args.contrastive_weight == 0:
+            return
+        gathered = self.accelerator.num_processes if args.gather_across_devices else 1
+        contrasted = gathered * self._train_batch_size
+        checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
+        bare = self.bare(model)
+        _, layer = find_classification_layer(bare, args.classification_layer)
+        if args.projection_dim is None:
+            checks.check_trains_below(model, layer)
+        else:
+            self.projection_head = projection_for(bare, layer, args.projection_dim, args.seed)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.samples_per_class is None:
@@ -128,10 +120,11 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, its learning rates decayed by layer where `layer_decay` is set."""
         is_new = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if is_new and self.args.layer_decay is not None:
-            decayed = cast(nn.Module, self.model if model is None else model)
-            apply_layer_decay(optimizer, decayed, self.args.layer_decay)
+        with self._with_head():
+            optimizer = super().create_optimizer(model)
+            if is_new and self.args.layer_decay is not None:
+                decayed = cast(nn.Module, self.model if model is None else model)
+                apply_layer_decay(optimizer, decayed, self.args.layer_decay)
         return optimizer
 
     # ---- the loss ----
@@ -154,22 +147,31 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
                 class probabilities), or for a wrong layer or embeddings without gradient.
             FloatingPointError: in training, if a term is not finite.
         """
-        inputs, labels = split_labels(inputs, self.label_names, self._required)
-        forwarded = self._forward(model, inputs, len(labels), self._mini_batch_size)
+        bare = self.bare(model)
+        inputs, labels = split_labels(inputs, self.label_names, bare)
+        forward = Forward(self.capture_of(bare), self.accelerator.no_sync)
+        forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
+        if self.compute_loss_func is None and self.label_smoother is None:
+            declare_single_label(bare, targets)
         # Outside train() the loss is that of the batch alone, and the same at every call.
-        memory = self._memory if self.is_in_train else None
-        objective = objective_of(self, hyperparameters(self.args), memory)
-        if is_training(model):
-            # Outside train() there are no accumulation steps to share with.
-            share = 1.0 / self.current_gradient_accumulation_steps if self.is_in_train else 1.0
-            step = self.state.global_step + 1
-            terms = objective.training_terms(forwarded, targets, num_items_in_batch, share, step)
-            self._meters.add_step(terms, share)
-        else:
+        objective = objective_of(self, hyperparameters(self.args), self._memory)
+        if not is_training(model):
             terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
-            self._meters.add_evaluation(terms, forwarded.embeddings, targets)
-        return loss_and_outputs(terms.loss, forwarded.outputs) if return_outputs else terms.loss
+            if self._is_running:
+                self._meters.add_evaluation(terms, forwarded.embeddings, targets)
+            loss = terms.loss
+        elif self._memory is None:
+            loss = objective.training_terms(forwarded, targets, num_items_in_batch, 1.0, 0).loss
+        else:
+            steps = self.current_gradient_accumulation_steps
+            num_items = self._labels_in_step if num_items_in_batch is None else num_items_in_batch
+            at_step = self.state.global_step + 1
+            terms = objective.training_terms(forwarded, targets, num_items, 1.0 / steps, at_step)
+            self._meters.add_step(terms, 1.0 / steps)
+            divides = divides_by_accumulation_steps(self, num_items_in_batch)
+            loss = terms.loss * steps if divides else terms.loss
+        return loss_and_outputs(loss, forwarded.outputs) if return_outputs else loss
 
     @property
     def _mini_batch_size(self) -> int | None:
@@ -178,53 +180,35 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         return None if size is None or size >= self._train_batch_size else size
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        batches = [countable(batch, self.label_names) for batch in batch_samples]
-        return super()._get_num_items_in_batch(batches, device)
+        return super()._get_num_items_in_batch([countable(b) for b in batch_samples], device)
 
-    # ---- evaluating and logging ----
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Evaluate as Trainer does, and add the contrastive term to the metrics.
-
-        `eval_contrastive_loss` is the mean over the anchors that have a positive in their batch of
-        the evaluation; it is left out where no image has one.
-        """
-        fill_last_batches(dataloader)
-        self._meters.start_evaluation(dataloader, self.args.eval_batch_size)
-        output = super().evaluation_loop(
-            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-        )
-        for name, mean in self._meters.end_evaluation(dataloader, self.accelerator).items():
-            cast(dict[str, float], output.metrics)[f"{metric_key_prefix}_{name}"] = mean
-        return output
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the terms of the loss since the last time beside `loss`."""
-        if "loss" in logs:
-            logs.update(self._meters.training.drain(self.accelerator))
-        super().log(logs, start_time)
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Return the batches of a step as Trainer does, and count their labels for our loss."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._labels_in_step = num_items
+        if num_items is None:
+            self._labels_in_step = labels_of_step(self, batches)
+        return batches, num_items
 
     # ---- checkpoints and the model card ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(
-            output_dir, checkpoints.save_projection(self, self._capture, output_dir, state_dict)
+            output_dir,
+            checkpoints.save_projection(self, self.projection_head, output_dir, state_dict),
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not checkpoints.load_weights(self, model, self._capture, resume_from_checkpoint):
+        head = self.projection_head
+        if not checkpoints.load_weights(self, model, head, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         folder = cast(str, self.state.best_model_checkpoint)
-        if not checkpoints.load_weights(self, None, self._capture, folder):
+        if checkpoints.load_weights(self, None, self.projection_head, folder):
+            return
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        with detached(self.bare(self.model), None if is_sharded else self.projection_head):
             super()._load_best_model()
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -238,7 +222,7 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
 
     def card_method(self) -> CardMethod:
         """Name CLCE, or cross-entropy where nothing is contrasted."""
-        return CROSS_ENTROPY if self._capture is None else CLCE
+        return CROSS_ENTROPY if self.args.contrastive_weight == 0 else CLCE
 
     def card_settings(self) -> dict[str, str]:
         """Return the settings of the loss and of the training, by name."""

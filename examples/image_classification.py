@@ -12,7 +12,7 @@ from transformers import HfArgumentParser, set_seed
 from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf.cli.arguments import ModelArguments
 from clce_hf.cli.data_arguments import DataArguments
-from clce_hf.data import evaluation_rows, mix_training, training_rows
+from clce_hf.data import evaluation_rows, mix_training, training_rows, with_images
 from clce_hf.evaluation.hf_metrics import compute_accuracy
 
 
@@ -37,8 +37,8 @@ def main():
         model,
         args,
         data_collator=collator,
-        train_dataset=train.with_transform(train_rows),
-        eval_dataset=held_out.with_transform(to_pixels),
+        train_dataset=with_images(train, train_rows),
+        eval_dataset=with_images(held_out, to_pixels),
         processing_class=processor,
         compute_metrics=compute_accuracy,
     )

@@ -1,5 +1,6 @@
 """Flags that say which images to train on, and which to evaluate on."""
 
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 from datasets import Dataset
 
 from clce_hf.cli.image_arguments import ImageArguments
+from clce_hf.cli.printing import printing
 from clce_hf.cli.ranges import COUNT, INNER_SHARE, check_ranges
+from clce_hf.data.class_counts import describe
 from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.mixing import check_alphas
 
@@ -82,8 +85,8 @@ class DataArguments(ImageArguments):
     def load(
         self, seed: int, cache_dir: str | None = None, token: str | None = None
     ) -> tuple[Dataset, Dataset]:
-        """Return the training and the evaluation images, as `load_splits` does."""
-        return load_splits(
+        """Return the training and the evaluation images, as `load_splits` does, and print which."""
+        train, held_out = load_splits(
             self.source,
             self.preset,
             held_out_share=self.train_val_split,
@@ -93,6 +96,8 @@ class DataArguments(ImageArguments):
             cache_dir=cache_dir,
             token=token,
         )
+        _say_what_is_found(train=train, evaluation=held_out)
+        return train, held_out
 
 
 @dataclass
@@ -119,7 +124,16 @@ class LabeledImagesArguments(ImageArguments):
         return {} if self.data_dir is None else {"test": self.data_dir}
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> Dataset:
-        """Return the images of the split, as `load_labeled_images` does."""
-        return load_labeled_images(
+        """Return the images of the split, as `load_labeled_images` does, and print which."""
+        images = load_labeled_images(
             self.source, self.preset, split=self.split, cache_dir=cache_dir, token=token
         )
+        _say_what_is_found(evaluation=images)
+        return images
+
+
+def _say_what_is_found(**images: Dataset) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        with printing():
+            for name, dataset in images.items():
+                print(f"{name}: {describe(dataset)}")

@@ -1,30 +1,46 @@
 """Bring splits of any source to the columns `image` and `labels`, the classes numbered from 0."""
 
-import numpy as np
-from datasets import ClassLabel, Dataset, Image, Value
+import unicodedata
+from typing import Any
 
+import numpy as np
+from datasets import ClassLabel, Dataset, Value
+
+from clce_hf.data.image_column import as_images
 from clce_hf.errors import ArgumentError, abbreviate
 
 
-def standard_columns(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
+def standard_columns(dataset: Dataset, image_column: str, label_column: str, split: str) -> Dataset:
     """Keep the images and labels alone, as `image` and `labels`.
 
+    Args:
+        dataset: none of whose rows were selected yet.
+        image_column: column of the images.
+        label_column: column of the labels.
+        split: its name, for the errors.
+
     Raises:
-        ArgumentError: if a column is missing.
+        ArgumentError: if a column is missing, or does not hold images.
+        ValueError: if a row has no image, or an array that is none.
     """
     for argument, column in (("image_column", image_column), ("label_column", label_column)):
         if column not in dataset.column_names:
-            raise ArgumentError(
-                argument,
+            message = (
                 f"{argument.replace('_', ' ')} {column!r}: the data set has no such column; it "
-                f"has {', '.join(dataset.column_names)}.",
+                f"has {', '.join(dataset.column_names)}."
             )
+            # What `datasets` makes of folders where some images lie in no class folder.
+            if dataset.column_names == [image_column]:
+                message += (
+                    f" So the images of {split!r} have no labels: in a folder, all "
+                    "lie in class folders at one depth, as SPLIT/CLASS/*.jpg. Move a split without "
+                    "labels away."
+                )
+            raise ArgumentError(argument, message)
     columns = {image_column: "image", label_column: "labels"}
     dataset = dataset.select_columns(list(columns))
     dataset = dataset.rename_columns({name: new for name, new in columns.items() if name != new})
-    if not isinstance(dataset.features["image"], Image):
-        dataset = dataset.cast_column("image", Image())
-    return dataset
+    return as_images(dataset, image_column, split)
 
 
 def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, Dataset]:
@@ -49,21 +65,14 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
             f"label column {label_column!r}: one class per image is needed, but it holds "
             f"{feature}.",
         )
-    class_name = feature.int2str if isinstance(feature, ClassLabel) else str
-    classes: dict[str, set] = {name: set(split.unique("labels")) for name, split in splits.items()}
-    # -1 is how data sets of the Hub hide a test label.
-    absent = {None, -1} if isinstance(feature, ClassLabel) else {None}
-    if any(values & absent for values in classes.values()):
-        raise ArgumentError(
-            "label_column", f"label column {label_column!r}: some images have no label."
-        )
+    classes = {name: set(split.unique("labels")) for name, split in splits.items()}
+    for name, values in classes.items():
+        _check_labels(splits[name], name, values, label_column)
+    name_of: Any = feature.int2str if isinstance(feature, ClassLabel) else str
     for name in others:
         if unseen := classes[name] - classes[first]:
-            words = [str(class_name(value)) for value in sorted(unseen)]
-            raise ValueError(
-                f"The {name} images have classes without training images: "
-                f"{abbreviate(words)}. Give these classes training images, or take their images "
-                f"out of {name!r}."
+            raise _without_training_images(
+                name, [name_of(i) for i in sorted(unseen)], [name_of(i) for i in classes[first]]
             )
     if isinstance(feature, ClassLabel):
         return splits
@@ -71,10 +80,54 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
     encoded = ClassLabel(names=[str(value) for value in ids])
     return {
         name: split.select_columns("image").add_column(
-            "labels", [ids[value] for value in split["labels"]], feature=encoded
+            "labels", [ids[value] for value in _labels(split)], feature=encoded
         )
         for name, split in splits.items()
     }
+
+
+def _check_labels(split: Dataset, name: str, values: set[Any], label_column: str) -> None:
+    feature = split.features["labels"]
+    # -1 is how data sets of the Hub hide a test label.
+    hidden = {None, -1} if isinstance(feature, ClassLabel) else {None}
+    if any(value in hidden or value != value for value in values):  # NaN
+        numbered = enumerate(_labels(split))
+        rows = [str(row) for row, value in numbered if value in hidden or value != value]
+        raise ArgumentError(
+            "label_column",
+            f"label column {label_column!r}: some images have no label, {len(rows):,} of "
+            f"{len(split):,} in {name!r}, those in the rows {abbreviate(rows)}.",
+        )
+    if isinstance(feature, ClassLabel) and max(values) >= len(feature.names):
+        raise ArgumentError(
+            "label_column",
+            f"label column {label_column!r}: {name!r} has the label {max(values)}, but there are "
+            f"names of {len(feature.names):,} classes, counted from 0.",
+        )
+
+
+def _without_training_images(name: str, unseen: list[str], trained: list[str]) -> ValueError:
+    seen = {_written_alike(word): word for word in trained}
+    words = [
+        f"{word!r} (trained is {seen[_written_alike(word)]!r})"
+        if _written_alike(word) in seen
+        else word
+        for word in unseen
+    ]
+    return ValueError(
+        f"The {name} images have classes without training images: {abbreviate(words)}. Give these "
+        f"classes training images, or take their images out of {name!r}."
+    )
+
+
+def _written_alike(name: str) -> str:
+    """Return what names share that only differ in case, blanks or the form of Unicode."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def _labels(split: Dataset) -> list:
+    """Return labels of any type as a list; row by row, `datasets` takes minutes for a million."""
+    return split.with_format("arrow").select_columns("labels")[:].column("labels").to_pylist()
 
 
 def select_classes(dataset: Dataset, ids: np.ndarray, wanted: tuple[int, ...]) -> Dataset:

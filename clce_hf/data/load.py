@@ -5,6 +5,7 @@ import warnings
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from clce_hf.data.classes import column_values, number_classes, select_classes, standard_columns
+from clce_hf.data.held_out import hold_out
 from clce_hf.data.presets import Preset, find_preset
 from clce_hf.data.sources import Source
 from clce_hf.errors import ArgumentError
@@ -38,8 +39,8 @@ def load_splits(
         token: for private and gated data sets; None for the one that is logged in.
 
     Raises:
-        ValueError: if a column is missing, a class is only evaluated on, or the split cannot be
-            made; an `ArgumentError` where an argument is to blame.
+        ValueError: if a column is missing, a class is only evaluated on, there is one class alone,
+            or the split cannot be made; an `ArgumentError` where an argument is to blame.
         OSError: if the data set or a folder cannot be loaded.
     """
     stored = source.load(cache_dir, token)
@@ -53,10 +54,11 @@ def load_splits(
     if preset is None or not preset.is_few_shot:
         names += [name for name in ("validation", "test") if name in stored][:1]
     train, *others = _prepare(stored, names, source, preset).values()
+    _check_classes(train)
     if others:
         [held_out] = others
     else:
-        train, held_out = _split(train, held_out_share, seed)
+        train, held_out = hold_out(train, held_out_share, seed)
     return _at_most(train, max_train_samples, seed), _at_most(held_out, max_eval_samples, seed)
 
 
@@ -139,7 +141,7 @@ def _prepare(
 ) -> dict[str, Dataset]:
     """Return these splits with columns `image` and `labels`, the classes numbered."""
     columns = source.image_column, source.label_column
-    splits = {name: standard_columns(stored[name], *columns) for name in names}
+    splits = {name: standard_columns(stored[name], *columns, name) for name in names}
     if preset is None:
         return number_classes(splits, source.label_column)
     if preset.is_few_shot:
@@ -162,16 +164,13 @@ def _prepare(
     return splits
 
 
-def _split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    try:
-        parts = dataset.train_test_split(share, seed=seed, stratify_by_column="labels")
-    except ValueError as error:
-        raise ArgumentError(
-            "held_out_share",
-            f"A share of {share} of each class cannot be held out: {error} Give every class two "
-            "images or more, change the share, or name images to evaluate on.",
-        ) from error
-    return parts["train"], parts["test"]
+def _check_classes(train: Dataset) -> None:
+    names = train.features["labels"].names
+    if len(names) < 2:
+        raise ValueError(
+            f"All {len(train):,} training images are of one class, {names[0]!r}: there have to be "
+            "two or more."
+        )
 
 
 def _at_most(dataset: Dataset, size: int | None, seed: int) -> Dataset:

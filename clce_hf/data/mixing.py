@@ -4,6 +4,7 @@ Sources: Zhang et al., "mixup", arXiv 1710.09412; Yun et al., "CutMix", arXiv 19
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,13 +63,18 @@ class MixingCollator:
 
 def with_one_hot_labels(transform: Transform, num_classes: int) -> Transform:
     """Return the transform with its class ids turned into one-hot labels, float32."""
+    return _OneHotRows(transform, num_classes)
 
-    def one_hot_rows(rows: Rows) -> Rows:
-        transformed = transform(rows)
-        one_hot = F.one_hot(torch.tensor(transformed["labels"]), num_classes).float()
+
+@dataclass(frozen=True)
+class _OneHotRows:
+    transform: Transform
+    num_classes: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        transformed = self.transform(rows)
+        one_hot = F.one_hot(torch.tensor(transformed["labels"]), self.num_classes).float()
         return {**transformed, "labels": list(one_hot)}
-
-    return one_hot_rows
 
 
 def mix_training(

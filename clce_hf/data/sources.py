@@ -1,14 +1,17 @@
 """Where images and labels are stored: on the Hub, in folders, or listed by annotations."""
 
-import glob
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+from clce_hf.data.folder_tree import scan
+from clce_hf.data.listed_images import list_images
+from clce_hf.data.split_folders import split_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +54,39 @@ class HubDataset(Source):
     revision: str | None = None
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
-        """Download the data set; the error says how to ask for access."""
+        """Download the data set, or list the images of a folder of train/CLASS/*.jpg.
+
+        Raises:
+            OSError: if it cannot be had; the message says how to ask for access.
+            ValueError: if it has no such configuration, or an empty split.
+        """
+        if self.config is None and self.revision is None and (trees := split_folders(self.name)):
+            return list_images(trees, cache_dir, may_lack_labels=True)
         try:
             return load_dataset(
                 self.name, self.config, revision=self.revision, cache_dir=cache_dir, token=token
             )
-        except (OSError, RuntimeError) as error:  # datasets refuses loading scripts as RuntimeError
-            raise OSError(
-                f"The data set {self.name!r} could not be loaded: {error}\nIf it is gated or "
-                "private, ask for access on its page, then log in with `hf auth login` or pass a "
-                "token."
-            ) from error
+        except ValueError as error:
+            reason = str(error)
+            if "corresponds to no data" in reason:
+                reason = f"one of its splits is empty ({reason})"
+            raise ValueError(f"The data set {self.name!r} could not be loaded: {reason}") from error
+        # `datasets` refuses loading scripts as RuntimeError.
+        except (OSError, RuntimeError, DatasetsError) as error:
+            is_generic = isinstance(error, DatasetGenerationError) and error.__cause__
+            what = error.__cause__ if is_generic else error
+            reason = f"The data set {self.name!r} could not be loaded: {what}"
+            if not Path(self.name).exists():
+                reason += (
+                    "\nIf it is gated or private, ask for access on its page, then log in with "
+                    "`hf auth login` or pass a token."
+                )
+            raise OSError(reason) from error
 
 
 @dataclass(frozen=True)
 class ImageFolders(Source):
-    """Folders of images, CLASS/*.jpg.
+    """Folders of images, CLASS/*.jpg, or of images and a `metadata.csv` as `imagefolder` reads it.
 
     Args:
         folders: by split.
@@ -75,36 +95,18 @@ class ImageFolders(Source):
     folders: Mapping[str, str]
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
-        """List the images; a folder that is missing or empty, or holds several splits, is named."""
-        files = {}
+        """List the images, and log what is left out.
+
+        Raises:
+            OSError: if a folder is missing, or it is not known which images are of which class; the
+                message names the folder and what is in the way.
+        """
+        trees = {}
         for split, folder in self.folders.items():
             if not Path(folder).is_dir():
                 raise OSError(f"There is no folder {folder!r}.")
-            _check_is_one_split(Path(folder))
-            if not any(file.is_file() for file in Path(folder).rglob("*")):
-                raise OSError(
-                    f"The folder {folder!r} holds no files: images lie in it as CLASS/*.jpg."
-                )
-            # The pattern must not read brackets in the folder's name, nor a slash at its end.
-            files[split] = f"{glob.escape(str(Path(folder)))}/**"
-        # By default labels are left out where the two folders lie at different depths.
-        return load_dataset("imagefolder", data_files=files, cache_dir=cache_dir, drop_labels=False)
-
-
-def _check_is_one_split(folder: Path) -> None:
-    splits = [
-        child
-        for child in sorted(folder.iterdir())
-        if child.name.lower() in _SPLITS
-        and child.is_dir()
-        and any(inner.is_dir() for inner in child.iterdir())
-    ]
-    # One alone may be a class: trains are photographed, too.
-    if len(splits) > 1:
-        raise OSError(
-            f"The folder {str(folder)!r} holds {', '.join(child.name for child in splits)}: name "
-            f"one of them, {str(splits[0])!r} for example, so that their images are kept apart."
-        )
+            trees[split] = scan(os.path.abspath(folder))
+        return list_images(trees, cache_dir)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,24 @@
-"""Transforms of a data set's rows: images decoded, augmented, and turned into a model's pixels."""
+"""Transforms of a data set's rows: images decoded, augmented, and turned into a model's pixels.
 
+All of them are objects that pickle, as workers of a `DataLoader` need where they are not forked.
+"""
+
+import copy
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import v2
 from transformers.image_processing_utils import BaseImageProcessor
+
+from clce_hf.data.pixels import image_of, to_eight_bits, to_rgb
+from clce_hf.data.processors import output_size, without_geometry
 
 Rows = dict[str, list[Any]]
 """Rows of a data set, by column."""
@@ -15,56 +26,125 @@ Rows = dict[str, list[Any]]
 Transform = Callable[[Rows], Rows]
 
 _AS_FILES = datasets.Image(decode=False)
+_ROW = "__row__"
+"""Column of the number of each row, which an error names."""
 
 
 class UnreadableImageError(OSError):
-    """A file is not an image, or is damaged; the message names it."""
+    """An image is missing or damaged, or its pixels have no one meaning; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        # That of a worker comes with a traceback, in whose last line is all that a user needs.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def with_images(dataset: datasets.Dataset, transform: Transform) -> datasets.Dataset:
     """Return the data set with a transform of its rows, like `Dataset.with_transform`.
 
-    Reading a row raises `UnreadableImageError` for a file that cannot be decoded.
+    Reading a row raises `UnreadableImageError` for an image that is missing, cannot be decoded, or
+    has pixels of which it is not known which is white. The limits of size are Pillow's.
 
     Args:
         dataset: with a column `image` of the feature `datasets.Image`.
-        transform: of rows with decoded images.
+        transform: of rows with decoded images of 8 bits a channel, turned as their EXIF says.
     """
-
-    def decode_and_transform(rows: Rows) -> Rows:
-        return transform({**rows, "image": [_decode(stored) for stored in rows["image"]]})
-
-    return dataset.cast_column("image", _AS_FILES).with_transform(decode_and_transform)
+    stored = _with_row_numbers(dataset.cast_column("image", _AS_FILES))
+    return stored.with_transform(_DecodeAndTransform(transform))
 
 
-def _decode(stored: dict[str, Any]) -> Any:
+def _with_row_numbers(dataset: datasets.Dataset) -> datasets.Dataset:
+    """Number the rows as they are stored, which `add_column` alone would gather and copy."""
+    if _ROW in dataset.column_names:
+        return dataset
+    whole = copy.copy(dataset)
+    whole._indices = None
+    whole = whole.add_column(_ROW, np.arange(len(dataset.data)))
+    whole._indices = dataset._indices
+    return whole
+
+
+@dataclass(frozen=True)
+class _DecodeAndTransform:
+    transform: Transform
+
+    def __call__(self, rows: Rows) -> Rows:
+        rows = dict(rows)
+        numbers = rows.pop(_ROW)
+        images = [_decode(*row) for row in zip(rows["image"], numbers, strict=True)]
+        return self.transform({**rows, "image": images})
+
+
+def _decode(stored: dict[str, Any] | None, row: int) -> Image.Image:
+    stored = stored or {}
+    data, path = stored.get("bytes"), stored.get("path")
+    if data is None and path is None:
+        raise UnreadableImageError(f"The image in row {row} is missing (None).")
+    name = f"in row {row}" + (f" ({path})" if path else "")
+    if data is None:
+        name = str(path)
     try:
-        return datasets.Image().decode_example(stored)
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged PNG
-        name = stored["path"] or "of the data set"
-        raise UnreadableImageError(f"The image {name} cannot be read: {error}") from error
+        if data is None and path and os.path.isfile(path):  # Pillow leaves damaged files open
+            data = Path(path).read_bytes()
+        image = datasets.Image().decode_example({"bytes": data, "path": path})
+        _check_is_no_flat_row(image, path)
+        return to_eight_bits(image)
+    except UnidentifiedImageError as error:
+        kind = "no image of a kind that Pillow reads"
+        if data is not None and data.startswith(b"version https://git-lfs"):
+            kind = "a pointer of Git LFS, whose file `git lfs pull` fetches"
+        raise UnreadableImageError(f"The image {name} cannot be read: it is {kind}.") from error
+    except Exception as error:  # Pillow raises whatever a damaged file makes its readers stumble on
+        raise _unreadable(name, error) from error
+
+
+def _check_is_no_flat_row(image: Image.Image, path: str | None) -> None:
+    if path is None and image.width == 1 and image.height > 1:
+        raise ValueError(
+            f"it is 1 pixel wide and {image.height:,} high, a flat list of pixels: reshape it"
+        )
+
+
+def _unreadable(name: str, error: Exception) -> UnreadableImageError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    if not (reason and isinstance(error, ValueError | OSError)):
+        reason = ": ".join(filter(None, (type(error).__name__, reason)))
+    return UnreadableImageError(f"The image {name} cannot be read: {reason}.")
+
+
+def _in_color(image: Any) -> Image.Image:
+    """Return an image or array in color, 8 bits a channel."""
+    if image is None:
+        raise UnreadableImageError("An image of the data set is missing (None).")
+    try:
+        return to_rgb(image if isinstance(image, Image.Image) else image_of(image))
+    except Exception as error:
+        raise _unreadable(getattr(image, "filename", "") or "of the data set", error) from error
 
 
 def evaluation_rows(processor: BaseImageProcessor) -> Transform:
     """Return a data set transform that does what the processor does at inference.
 
     The transform maps columns `image` and `labels` to `pixel_values`, float32 of shape
-    (channels, height, width), and `labels`.
+    (channels, height, width), and `labels`. It pickles.
     """
+    return _EvaluationRows(processor)
 
-    def transform(rows: Rows) -> Rows:
-        images = [image.convert("RGB") for image in rows["image"]]
-        pixels = processor(images, return_tensors="pt")["pixel_values"]
+
+@dataclass(frozen=True)
+class _EvaluationRows:
+    processor: BaseImageProcessor
+
+    def __call__(self, rows: Rows) -> Rows:
+        images = [_in_color(image) for image in rows["image"]]
+        pixels = self.processor(images, return_tensors="pt")["pixel_values"]
         return {"pixel_values": list(pixels), "labels": rows["labels"]}
-
-    return transform
 
 
 def training_rows(processor: BaseImageProcessor, rand_augment: bool = False) -> Transform:
     """Return a data set transform with random crops and flips, at the processor's size.
 
-    It maps the same columns as `evaluation_rows`. The processor still does all that is not resizing
-    and cropping: some reverse the channels, or normalize twice.
+    It maps the same columns as `evaluation_rows`, and pickles. The processor still does all that is
+    not resizing and cropping: some reverse the channels, or normalize twice.
 
     Args:
         processor: of the model.
@@ -75,52 +155,18 @@ def training_rows(processor: BaseImageProcessor, rand_augment: bool = False) -> 
         ValueError: if the processor does not make images of one size.
     """
     steps = [
-        v2.RandomResizedCrop(_output_size(processor), antialias=True),
+        v2.RandomResizedCrop(output_size(processor), antialias=True),
         v2.RandomHorizontalFlip(),
     ]
     augment = v2.Compose([*steps, v2.RandAugment()] if rand_augment else steps)
-    to_pixels = _without_geometry(processor)
-
-    def transform(rows: Rows) -> Rows:
-        images = [augment(image.convert("RGB")) for image in rows["image"]]
-        return {"pixel_values": to_pixels(images), "labels": rows["labels"]}
-
-    return transform
+    return _TrainingRows(augment, without_geometry(processor))
 
 
-def _output_size(processor: BaseImageProcessor) -> tuple[int, int]:
-    """Return height and width of the processor's pixels, which must be the same for any image."""
-    sizes = set()
-    for size in ((96, 64), (64, 64)):
-        pixels = processor(Image.new("RGB", size), return_tensors="pt").get("pixel_values")
-        if pixels is None or pixels.dim() != 4:
-            raise ValueError(
-                f"{type(processor).__name__} does not return pixel_values of shape "
-                "(n, channels, height, width)."
-            )
-        sizes.add(tuple(pixels.shape[-2:]))
-    if len(sizes) > 1:
-        raise ValueError(
-            f"{type(processor).__name__} keeps the proportions of each image, and images of "
-            "different sizes do not fit in a batch: give it a size with height and width, or a "
-            "crop_size."
-        )
-    return sizes.pop()
+@dataclass(frozen=True)
+class _TrainingRows:
+    augment: v2.Transform
+    to_pixels: Callable[[list[Any]], list[torch.Tensor]]
 
-
-def _without_geometry(processor: BaseImageProcessor) -> Callable[[list[Any]], list[torch.Tensor]]:
-    """Return what the processor does to images that have its output size already."""
-    timm_config = getattr(processor, "data_config", None)  # timm's cannot leave steps out
-    if timm_config is not None:
-        steps = v2.Compose(
-            [
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(timm_config["mean"]), list(timm_config["std"])),
-            ]
-        )
-        return lambda images: [steps(image) for image in images]
-    switches: dict[str, Any] = {
-        name: False for name in ("do_resize", "do_center_crop") if hasattr(processor, name)
-    }
-    return lambda images: list(processor(images, return_tensors="pt", **switches)["pixel_values"])
+    def __call__(self, rows: Rows) -> Rows:
+        images = [self.augment(_in_color(image)) for image in rows["image"]]
+        return {"pixel_values": self.to_pixels(images), "labels": rows["labels"]}

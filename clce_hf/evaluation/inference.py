@@ -35,15 +35,11 @@ def infer(
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=default_data_collator)
     loader = accelerator.prepare_data_loader(loader)
     model = model.to(accelerator.device).eval()
-    capture = EmbeddingCapture(model, classification_layer)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                labels = batch.pop("labels")
-                outputs, embeddings = capture.run(model, batch)
-                tensors = (logits_of(outputs).float(), embeddings.float(), labels)
-                parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(tensors)))
-    finally:
-        capture.remove()
+    with EmbeddingCapture(model, classification_layer) as capture, torch.no_grad():
+        for batch in loader:
+            labels = batch.pop("labels")
+            outputs, embeddings = capture.run(model, batch)
+            tensors = (logits_of(outputs).float(), embeddings.float(), labels)
+            parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(tensors)))
     return Predictions(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

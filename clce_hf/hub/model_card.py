@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from clce_hf.evaluation.table import Table
 from clce_hf.hub.results import (
+    Source,
     eval_results,
     final_metrics,
     is_evaluation,
     is_metric,
-    source_of,
     sources_by_metric,
 )
 
@@ -48,8 +48,8 @@ class CardFacts:
     Attributes:
         name: the repository's id on the Hub, where it has one, else a name for the title.
         class_names: in the order of the logits; empty where the model has none.
-        trained_on: the training data set, or None.
-        evaluated_on: data sets by the prefix of their metrics.
+        trained_on: where the training data came from.
+        evaluated_on: the same of data sets, by the prefix of their metrics.
         method: how the model was trained.
         settings: of the training, by name.
         log_history: of `TrainerState`.
@@ -61,8 +61,8 @@ class CardFacts:
 
     name: str
     class_names: Sequence[str]
-    trained_on: Any
-    evaluated_on: Mapping[str, Any]
+    trained_on: Source
+    evaluated_on: Mapping[str, Source]
     method: CardMethod
     settings: Mapping[str, str]
     log_history: list[dict[str, Any]]
@@ -119,7 +119,7 @@ def _complete(data: ModelCardData, facts: CardFacts, results: Mapping[str, float
     if not (isinstance(data.base_model, str) and _is_on_hub(data.base_model)):
         data.base_model = None
     named = [name for name in _listed(arguments.get("dataset_tags")) if _is_on_hub(name)]
-    loaded = [source_of(facts.trained_on), *sources.values()]
+    loaded = [facts.trained_on, *sources.values()]
     on_hub = named or [source.name for source in loaded if source.is_on_hub]
     data.datasets = list(dict.fromkeys(on_hub)) or None
     data.pipeline_tag = "image-classification"

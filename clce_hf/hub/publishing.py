@@ -16,6 +16,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
+from clce_hf.hub.results import Source, source_of
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
 from clce_hf.models.class_names import class_names
@@ -35,7 +36,7 @@ class PublishingTrainer(Trainer):
     def __init__(
         self, model: Any = None, args: TrainingArguments | None = None, *others: Any, **named: Any
     ) -> None:
-        self._evaluated_on: dict[str, Any] = {}
+        self._evaluated_on: dict[str, Source] = {}
         if args is not None and args.hub_token is not None:
             args.hub_token = UnsavedToken(args.hub_token)
         super().__init__(model, args, *others, **named)
@@ -80,7 +81,7 @@ class PublishingTrainer(Trainer):
         facts = CardFacts(
             name=self.hub_model_id or folder.absolute().name,
             class_names=class_names(cast(Any, self.model).config),
-            trained_on=self.train_dataset,
+            trained_on=source_of(self.train_dataset),
             evaluated_on=self._held_out(),
             method=self.card_method(),
             settings=self.card_settings(),
@@ -100,18 +101,18 @@ class PublishingTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Evaluate as Trainer does, and remember the data set for the card."""
-        self._evaluated_on[metric_key_prefix] = getattr(dataloader, "dataset", None)
+        """Evaluate as Trainer does, and remember for the card where the data set came from."""
+        self._evaluated_on[metric_key_prefix] = source_of(getattr(dataloader, "dataset", None))
         return super().evaluation_loop(
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
 
-    def _held_out(self) -> dict[str, Any]:
+    def _held_out(self) -> dict[str, Source]:
         """Return data sets by the prefix of their metrics, those that were evaluated on last."""
         held_out: Any = self.eval_dataset
         parts = held_out.items() if isinstance(held_out, dict) else ()
         named = {f"eval_{name}": part for name, part in parts} or {"eval": held_out}
-        return {**named, **self._evaluated_on}
+        return {k: source_of(part) for k, part in named.items()} | self._evaluated_on
 
     # ---- pushes ----
 

@@ -76,10 +76,9 @@ def final_metrics(log_history: list[dict[str, Any]], best_step: int | None) -> d
 
 
 def sources_by_metric(
-    metrics: Mapping[str, float], datasets: Mapping[str, Any]
+    metrics: Mapping[str, float], sources: Mapping[str, Source]
 ) -> dict[str, Source]:
-    """Return where each metric was measured, given the data sets by the prefix of their metrics."""
-    sources = {prefix: source_of(dataset) for prefix, dataset in datasets.items()}
+    """Return where each metric was measured, given data sets by the prefix of their metrics."""
     by_metric = {}
     for metric in metrics:
         prefixes = [prefix for prefix in sources if f"eval_{metric}".startswith(f"{prefix}_")]

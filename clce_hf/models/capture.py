@@ -6,12 +6,13 @@ too, in a hook on the whole model, which returns its output beside the model's:
 DistributedDataParallel treats parameters as unused if no output depends on them.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-PROJECTION_NAME = "projection_head"
+PROJECTION_NAME = "clce_projection_head"
 """Name of a projection head as a submodule of the model that it is trained with."""
 
 _HOW_TO_NAME_IT = (
@@ -64,35 +65,47 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 class EmbeddingCapture:
-    """Hooks that read the embeddings of a model's forward pass.
+    """Reads the embeddings of a model's forward pass.
+
+    The hooks are on the model within `with capture:`, which may be nested, and for the time of one
+    `run` elsewhere: before and after, the model is as it was handed over.
 
     Args:
-        model: the model to be trained, before anything wraps it.
+        model: the bare model, whatever wraps it when it is run.
         classification_layer: dotted name of its classification layer; None searches for it.
+        projection: maps embeddings (n, d) to (n, k), which are then returned in their place.
 
     Raises:
         ValueError: if the layer cannot be found.
     """
 
-    def __init__(self, model: nn.Module, classification_layer: str | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        classification_layer: str | None = None,
+        projection: nn.Module | None = None,
+    ) -> None:
         self.model = model
         self.name, self.layer = find_classification_layer(model, classification_layer)
-        self.projection: nn.Module | None = None
+        self.projection = projection
+        self._named = classification_layer
         self._is_checked = classification_layer is not None
         self._is_running = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
-        self._hooks = [self.layer.register_forward_hook(self._keep, with_kwargs=True)]
+        self._entered = 0
+        self._hooks: list[RemovableHandle] = []
 
-    def project_with(self, projection: nn.Module) -> None:
-        """Return projected embeddings from now on; the head maps (n, d) to (n, k)."""
-        self.projection = projection
-        self._hooks.append(self.model.register_forward_hook(self._project))
+    def __enter__(self) -> Self:
+        if not self._entered:
+            self._hook()
+        self._entered += 1
+        return self
 
-    def remove(self) -> None:
-        """Take the hooks off the model."""
-        for hook in self._hooks:
-            hook.remove()
+    def __exit__(self, *error: object) -> None:
+        self._entered -= 1
+        if not self._entered:
+            self._unhook()
 
     def run(self, wrapped: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor]:
         """Run the model; return its outputs and the embeddings, shape (n, d), or (n, k) projected.
@@ -105,13 +118,15 @@ class EmbeddingCapture:
             ValueError: if the layer did not run or, at the first call, did not return the model's
                 logits.
         """
+        self._find_again()
         self._is_running = True
         try:
-            returned = wrapped(**inputs)
+            with self:
+                returned = wrapped(**inputs)
+            pooled, produced = self._input, self._output
         finally:
             self._is_running = False
-        pooled, produced = self._input, self._output
-        self._input = self._output = None
+            self._input = self._output = None
         if pooled is None or produced is None:
             raise ValueError(
                 f"The layer {self.name!r} did not run in the forward pass. {self._other_layers()}"
@@ -126,6 +141,25 @@ class EmbeddingCapture:
             return returned, projected
         embeddings = self._as_vectors(pooled)
         return returned, embeddings if self.projection is None else self.projection(embeddings)
+
+    def _hook(self) -> None:
+        self._hooks.append(self.layer.register_forward_hook(self._keep, with_kwargs=True))
+        if self.projection is not None:
+            self._hooks.append(self.model.register_forward_hook(self._project))
+
+    def _unhook(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def _find_again(self) -> None:
+        """Go over to the layer that a script has put in place of the one that was found."""
+        if any(module is self.layer for module in self.model.modules()):
+            return
+        self._unhook()
+        self.name, self.layer = find_classification_layer(self.model, self._named)
+        self._is_checked = self._named is not None
+        if self._entered:
+            self._hook()
 
     def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         if not self._is_running:  # other callers' tensors must not be held or copied with the model

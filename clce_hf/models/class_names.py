@@ -9,7 +9,8 @@ from clce_hf.errors import abbreviate
 def class_names(config: Any) -> list[str]:
     """Return the names of a model's classes in the order of its logits; none without a config."""
     named = getattr(config, "id2label", None) or {}
-    return [str(named[label]) for label in sorted(named)]
+    # Keys may be strings, as Transformers' guide makes them, until the config is saved and loaded.
+    return [str(named[label]) for label in sorted(named, key=int)]
 
 
 def label_settings(names: list[str]) -> dict[str, Any]:

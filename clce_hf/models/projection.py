@@ -1,11 +1,15 @@
 """A projection head between the pooled embeddings and the contrastive term."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from clce_hf.models.capture import PROJECTION_NAME
 
@@ -37,13 +41,16 @@ class ProjectionHead(nn.Module):
             return self.output(self.hidden(embeddings.to(self.hidden.weight.dtype)).relu())
 
 
-def attach_projection(
+_HEADS: WeakKeyDictionary[nn.Module, ProjectionHead] = WeakKeyDictionary()
+"""Heads of the models that are still there; the models themselves hold no part of ours."""
+
+
+def projection_for(
     model: nn.Module, layer: nn.Module, projection_dim: int, seed: int
 ) -> ProjectionHead:
-    """Add a head for the layer's input to the model as a child module, and return it.
+    """Return a head for a layer's input, on the layer's device.
 
-    A head of that size from an earlier stage of training is kept. As a child, the optimizer, the
-    device and DDP see it; the model's own `save_pretrained` leaves it out.
+    A head of that size that the model was trained with before, by another trainer, too, is kept.
 
     Raises:
         ValueError: if the layer has no attribute with the size of its input.
@@ -55,22 +62,62 @@ def attach_projection(
             f"{type(layer).__name__} has no in_features: name a linear layer with "
             "classification_layer, or leave projection_dim out."
         )
-    present = getattr(model, PROJECTION_NAME, None)
-    if isinstance(present, ProjectionHead) and present.sizes == (size, projection_dim):
-        return present
-    head = ProjectionHead(size, projection_dim, seed).to(next(layer.parameters()).device)
-    setattr(model, PROJECTION_NAME, head)
-    names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}
-    ignored = {*(getattr(model, "_keys_to_ignore_on_save", None) or ()), *names}
-    object.__setattr__(model, "_keys_to_ignore_on_save", ignored)
+    head = _HEADS.get(model)
+    if head is None or head.sizes != (size, projection_dim):
+        head = ProjectionHead(size, projection_dim, seed).to(next(layer.parameters()).device)
+        _HEADS[model] = head
     return head
+
+
+@contextmanager
+def attached(model: nn.Module, head: ProjectionHead | None) -> Iterator[None]:
+    """Have a head be a child of the model meanwhile; contexts may be nested, None does nothing.
+
+    As a child, the optimizer, the device and whatever wraps the model see it. The model's own
+    `save_pretrained` leaves it out.
+    """
+    if head is None or getattr(model, PROJECTION_NAME, None) is head:
+        yield
+        return
+    ignored = "_keys_to_ignore_on_save"
+    before = model.__dict__.get(ignored)
+    names = {f"{PROJECTION_NAME}.{name}" for name in head.state_dict()}
+    setattr(model, PROJECTION_NAME, head)
+    # Into the instance: a PEFT model would hand an attribute on to the model within.
+    model.__dict__[ignored] = {*(getattr(model, ignored, None) or ()), *names}
+    try:
+        yield
+    finally:
+        delattr(model, PROJECTION_NAME)
+        del model.__dict__[ignored]
+        if before is not None:
+            model.__dict__[ignored] = before
+
+
+@contextmanager
+def detached(model: nn.Module, head: ProjectionHead | None) -> Iterator[None]:
+    """Have a head that is attached be no child of the model meanwhile, to load weights without."""
+    if head is None or getattr(model, PROJECTION_NAME, None) is not head:
+        yield
+        return
+    delattr(model, PROJECTION_NAME)
+    try:
+        yield
+    finally:
+        setattr(model, PROJECTION_NAME, head)
+
+
+def join_optimizer(optimizer: Optimizer, head: ProjectionHead) -> None:
+    """Have an optimizer that was made without the head train it, as its first group says."""
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimizer.param_groups[0]["params"] += [p for p in head.parameters() if id(p) not in known]
 
 
 def split_projection(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split a model's weights into those without the projection head, and those of the head."""
-    prefix = f"{PROJECTION_NAME}."
-    of_head = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v for k, v in weights.items() if not k.startswith(prefix)}, of_head
+    prefix = f"{PROJECTION_NAME}."  # behind that of torch.compile, where it wraps the model
+    of_head = {k.split(prefix)[1]: v for k, v in weights.items() if prefix in k}
+    return {k: v for k, v in weights.items() if prefix not in k}, of_head
 
 
 def write_projection(weights: dict[str, Tensor], folder: str | os.PathLike[str]) -> None:

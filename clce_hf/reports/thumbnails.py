@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from clce_hf.data.pixels import to_rgb
+
 SIZE = 80
 _COLUMNS = 25
 _BACKGROUND = (229, 231, 235)
@@ -45,7 +47,7 @@ def thumbnail_sheet(numbers: Iterable[int], image: Callable[[int], Image.Image])
         row, column = divmod(i, columns)
         # The mean of an area when it shrinks an image, and pixels with sharp edges when it grows.
         small = ImageOps.pad(
-            image(number).convert("RGB"), (SIZE, SIZE), Image.Resampling.BOX, color=_BACKGROUND
+            to_rgb(image(number)), (SIZE, SIZE), Image.Resampling.BOX, color=_BACKGROUND
         )
         sheet.paste(small, (column * SIZE, row * SIZE))
         places[number] = f"{_share(column, columns)} {_share(row, rows)}"

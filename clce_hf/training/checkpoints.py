@@ -8,8 +8,12 @@ import safetensors.torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from clce_hf.models.capture import EmbeddingCapture
-from clce_hf.models.projection import load_projection, split_projection, write_projection
+from clce_hf.models.projection import (
+    ProjectionHead,
+    load_projection,
+    split_projection,
+    write_projection,
+)
 from clce_hf.models.renamed_weights import load_renamed_weights
 from clce_hf.training.memory import EmbeddingMemory
 
@@ -22,7 +26,7 @@ _NEVER_UPLOADED = ".cache/huggingface"
 
 def save_projection(
     trainer: Trainer,
-    capture: EmbeddingCapture | None,
+    head: ProjectionHead | None,
     folder: str | None,
     weights: dict[str, Tensor] | None,
 ) -> dict[str, Tensor] | None:
@@ -30,11 +34,11 @@ def save_projection(
 
     Args:
         trainer: whose model is saved.
-        capture: of its embeddings; without a projection head, nothing is done.
+        head: projection head that the model has as a child; without one, nothing is done.
         folder: of the checkpoint, made if missing; None for `output_dir`.
         weights: of the whole model, where its modules hold shards; else None.
     """
-    if capture is None or capture.projection is None:
+    if head is None:
         return weights
     weights = cast(nn.Module, trainer.model).state_dict() if weights is None else weights
     model_weights, head_weights = split_projection(weights)
@@ -43,15 +47,13 @@ def save_projection(
     return model_weights
 
 
-def load_weights(
-    trainer: Trainer, model: Any, capture: EmbeddingCapture | None, folder: str
-) -> bool:
+def load_weights(trainer: Trainer, model: Any, head: ProjectionHead | None, folder: str) -> bool:
     """Load a projection head, and the model if its weights were renamed when they were saved.
 
     Args:
         trainer: the one that resumes or loads its best model.
         model: to load into; None for the trainer's.
-        capture: of the embeddings, with the head if there is one.
+        head: projection head, if there is one.
         folder: of the checkpoint.
 
     Returns:
@@ -63,12 +65,14 @@ def load_weights(
     # Checkpoints of FSDP and DeepSpeed hold the whole model, head included, in its own names.
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return False
-    load_projection(None if capture is None else capture.projection, folder)
+    load_projection(head, folder)
     loaded_into = trainer.model if model is None else model
     return load_renamed_weights(cast(nn.Module, loaded_into), folder)
 
 
-def save_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
+def save_memory(
+    trainer: Trainer, memory: EmbeddingMemory | None, folder: str, gathers: bool
+) -> None:
     """Write the embeddings of past batches into a checkpoint, where no upload finds them.
 
     There is one file for all processes, or one for each where these gather nothing.
@@ -79,13 +83,16 @@ def save_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
         folder: of the checkpoint.
         gathers: whether all processes hold the same memory.
     """
-    if (state := memory.state_dict()) and (trainer.args.should_save or not gathers):
+    state = {} if memory is None else memory.state_dict()
+    if state and (trainer.args.should_save or not gathers):
         file = _memory_file(trainer, folder, gathers)
         file.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(state, file)
 
 
-def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers: bool) -> None:
+def load_memory(
+    trainer: Trainer, memory: EmbeddingMemory | None, folder: str, gathers: bool
+) -> None:
     """Restore the embeddings of past batches; without a file they start anew, with a warning.
 
     Args:
@@ -94,6 +101,8 @@ def load_memory(trainer: Trainer, memory: EmbeddingMemory, folder: str, gathers:
         folder: of the checkpoint.
         gathers: as in `save_memory`.
     """
+    if memory is None:
+        return
     file = _memory_file(trainer, folder, gathers)
     if file.is_file():
         memory.load_state_dict(safetensors.torch.load_file(file), trainer.args.device)

@@ -3,6 +3,7 @@
 A batch is forwarded whole, or in training a few images at a time (`gradcache.py`).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import ModelOutput
 
 from clce_hf.models.capture import EmbeddingCapture, logits_of
-from clce_hf.models.projection import attach_projection
-from clce_hf.training.checks import FROZEN_BACKBONE, check_trains_below
+from clce_hf.training.checks import FROZEN_BACKBONE
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
 
@@ -35,28 +36,6 @@ class Forwarded(NamedTuple):
 def is_training(model: nn.Module) -> bool:
     """Whether a step trains; code may call `compute_loss` in training mode without gradients."""
     return model.training and torch.is_grad_enabled()
-
-
-def read_embeddings(
-    model: nn.Module, classification_layer: str | None, projection_dim: int | None, seed: int
-) -> EmbeddingCapture:
-    """Hook a model so that its embeddings are read, projected by a head where one is asked for.
-
-    Args:
-        model: before anything wraps it.
-        classification_layer: its dotted name; None searches for it.
-        projection_dim: of the head; None for none.
-        seed: of the head's weights.
-
-    Raises:
-        ValueError: if the layer cannot be found, or if nothing below it would be trained.
-    """
-    capture = EmbeddingCapture(model, classification_layer)
-    if projection_dim is None:
-        check_trains_below(model, capture.layer)
-    else:
-        capture.project_with(attach_projection(model, capture.layer, projection_dim, seed))
-    return capture
 
 
 class Forward:
@@ -121,11 +100,13 @@ class Forward:
 
 
 def loss_and_outputs(loss: Tensor, outputs: Any) -> tuple[Tensor, Any]:
-    """Return both as Trainer expects them of `compute_loss`.
+    """Return both as Trainer has them of `compute_loss`: the outputs begin with the loss.
 
-    Of a tuple it takes the first for the loss, as models return it when given labels.
+    So models return them when given labels.
     """
+    if isinstance(outputs, ModelOutput) and hasattr(outputs, "loss"):
+        return loss, dataclasses.replace(cast(Any, outputs), loss=loss)
     if isinstance(outputs, dict):
-        return loss, outputs
+        return loss, {**outputs, "loss": loss}
     others = (outputs,) if isinstance(outputs, Tensor) else outputs
     return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))

@@ -26,7 +26,7 @@ from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
 from clce_hf.models.capture import EmbeddingCapture, logits_of
 from clce_hf.models.head_init import class_mean_weights, linear_parameters
 from clce_hf.training.even_batches import fill_last_batches
-from clce_hf.training.labels import required_arguments, split_labels
+from clce_hf.training.labels import split_labels
 
 IMAGES_PER_CLASS = 50
 """Images whose embeddings are averaged, at most; more hardly move a mean."""
@@ -70,10 +70,9 @@ def start_from_class_means(trainer: Trainer) -> None:
         _check_is_saved(model, weight)
         if is_elsewhere:
             model.to(device)
-        with _own_random_numbers(trainer.args.seed):
+        with capture, _own_random_numbers(trainer.args.seed):
             embeddings, targets = _embeddings(trainer, model.eval(), capture, subset)
     finally:
-        capture.remove()
         model.train(was_training)
         if is_elsewhere:
             model.to(place)
@@ -134,7 +133,7 @@ def _embeddings(
     trainer: Trainer, model: nn.Module, capture: EmbeddingCapture, subset: Any
 ) -> tuple[Tensor, Tensor]:
     """Return embeddings, float32 of shape (n, d), and their targets, in every process."""
-    accelerator, required = trainer.accelerator, required_arguments(model)
+    accelerator = trainer.accelerator
     parts: list[tuple[Tensor, Tensor]] = []
     batches = logging.tqdm(
         _loader(trainer, subset),
@@ -144,7 +143,7 @@ def _embeddings(
     )
     with torch.no_grad():
         for batch in batches:
-            inputs, labels = split_labels(batch, trainer.label_names, required)
+            inputs, labels = split_labels(batch, trainer.label_names, model)
             with accelerator.autocast():
                 outputs, embeddings = capture.run(model, inputs)
             logits = logits_of(outputs)

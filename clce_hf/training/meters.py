@@ -4,6 +4,7 @@ Values stay on the device until they are logged, so that no step waits for them.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -51,11 +52,15 @@ class RunningMeans:
 
 
 class EmbeddingSample:
-    """A sample of the embeddings of an evaluation, spread over its images, kept on the CPU."""
+    """A sample of the embeddings of an evaluation, spread over its images.
+
+    Between evaluations it is kept as NumPy's arrays: no tensor of an evaluation outlives it.
+    """
 
     def __init__(self, size: int = 1000) -> None:
         self._size = size
         self.start(None)
+        self.end()
 
     def start(self, num_images: int | None) -> None:
         """Forget the last evaluation; `num_images` are to come, None for an unknown number."""
@@ -73,12 +78,20 @@ class EmbeddingSample:
             rows = embeddings.detach()[chosen][:room].float().cpu()
             self._parts.append((rows, labels[chosen][:room].cpu()))
 
+    def end(self) -> None:
+        """Keep the labeled embeddings of the evaluation that ends."""
+        embeddings, labels = torch.empty(0, 1), torch.empty(0, dtype=torch.long)
+        if self._parts:
+            embeddings, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        self._parts = []
+        is_labeled = labels != IGNORE_INDEX
+        # Copied: an array of `numpy()` holds the tensor that it shares its memory with.
+        self._rows = tuple(rows[is_labeled].numpy().copy() for rows in (embeddings, labels))
+
     def rows(self) -> tuple[Tensor, Tensor]:
         """Return the labeled embeddings, float32 of shape (m, d), and their labels, shape (m,)."""
-        if not self._parts:
-            return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
-        embeddings, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
-        return embeddings[labels != IGNORE_INDEX], labels[labels != IGNORE_INDEX]
+        embeddings, labels = map(torch.from_numpy, self._rows)
+        return embeddings, labels
 
 
 class Meters:
@@ -98,24 +111,45 @@ class Meters:
     def start_training(self) -> None:
         """Forget what an earlier run recorded."""
         self.training.reset()
+        self._interval: dict[str, float] = {}
+        self._evaluated: tuple[str, dict[str, float]] = "", {}
         self._batches_seen = 0
         self._without_positive: Tensor | float = 0.0
+
+    def end_interval(self, accelerator: Accelerator) -> None:
+        """Average what was recorded since the last time, over all processes."""
+        self._interval = self.training.drain(accelerator)
+
+    def take_interval(self) -> dict[str, float]:
+        """Return the means of the interval that ended last, once."""
+        means, self._interval = self._interval, {}
+        return means
 
     def start_evaluation(self, dataloader: Any, batch_size: int) -> None:
         """Forget what an earlier evaluation recorded; batches of all processes are to come."""
         self.evaluation.reset()
         self.sample.start(len(dataloader) * batch_size if has_length(dataloader) else None)
 
-    def end_evaluation(self, dataloader: Any, accelerator: Accelerator) -> dict[str, float]:
-        """Return the means over an evaluation: the contrastive term, and the loss of a stream.
-
-        Trainer weights the loss itself where it knows how many images there are. For a stream, it
-        weights a short last batch like a full one.
-        """
+    def end_evaluation(
+        self, dataloader: Any, accelerator: Accelerator, prefix: str
+    ) -> float | None:
+        """Average an evaluation; return the loss of a stream, None where Trainer weights it."""
+        self.sample.end()
         means = self.evaluation.drain(accelerator)
-        if has_length(getattr(dataloader, "dataset", None)):
-            means.pop("loss", None)
-        return means
+        loss = means.pop("loss", None)
+        self._evaluated = prefix, means
+        return None if has_length(getattr(dataloader, "dataset", None)) else loss
+
+    def evaluated_with(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the contrastive term of the evaluation that these are the metrics of."""
+        prefix, means = self._evaluated
+        is_same = f"{prefix}_loss" in metrics
+        return {f"{prefix}_{name}": mean for name, mean in means.items() if is_same}
+
+    def take_evaluated_with(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the same, once."""
+        taken, self._evaluated = self.evaluated_with(metrics), ("", {})
+        return taken
 
     def add_step(self, terms: Terms, share: float) -> None:
         """Record the terms of a micro-batch, which is that share of an optimizer step."""

@@ -13,6 +13,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from clce_hf.loss.clce import fuse
 from clce_hf.loss.distributed import ContrastiveTerm, contrastive_term
 from clce_hf.loss.hyperparameters import Hyperparameters
+from clce_hf.loss.targets import is_labeled
 from clce_hf.training.checks import check_finite, check_not_soft
 from clce_hf.training.forward import Forwarded
 from clce_hf.training.memory import EmbeddingMemory
@@ -78,7 +79,11 @@ class Objective:
         Raises:
             FloatingPointError: if a term is not finite.
         """
+        if isinstance(num_items, Tensor):
+            num_items = num_items.clamp_min(1)  # of a step without labels, whose sum is 0
         cross_entropy = self._cross_entropy(forwarded, targets, num_items)
+        if self.compute_loss_func is not None and not is_labeled(targets).any():
+            cross_entropy = forwarded.logits.sum() * 0.0  # a mean over nothing is not a number
         if num_items is None and self.compute_loss_func is None:
             cross_entropy = cross_entropy * share
         if forwarded.embeddings is None:

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from support.tiny import CLASSES
 
+from clce_hf.data.class_counts import describe
 from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.sources import HubDataset, ImageFolders
 from clce_hf.errors import ArgumentError
@@ -97,8 +98,12 @@ def test_integer_labels_keep_their_order(tmp_path):
         ({"train": ["a", "b"], "test": ["a", "z"]}, "without training images: z"),
         ({"train": ["a", None, "b"], "test": ["a"]}, "some images have no label"),
         ({"train": [["a"], ["b"]], "test": [["a"]]}, "one class per image"),
-        ({"train": ["a"] * 9 + ["b"]}, "every class two images"),
-        ({"train": ["a", "b", "c"] * 2}, "change the share"),
+        ({"train": ["a"] * 9 + ["b"]}, "of b there is one image only. Give every class two images"),
+        ({"train": ["a", "b", "c"] * 2}, "1 to evaluate on, for 3 classes.*change the share"),
+        ({"train": ["a", "a"], "test": ["a"]}, "All 2 training images are of one class, 'a'"),
+        ({"train": ["a", "b", None, "b"], "test": ["a"]}, "1 of 4 in 'train', those in the rows 2"),
+        ({"train": [0.0, 1.0, float("nan")], "test": [0.0]}, "those in the rows 2"),
+        ({"train": ["a", "b"], "test": ["A"]}, "'A' .trained is 'a'."),
     ],
 )
 def test_labels_that_cannot_be_trained(tmp_path, splits, message):
@@ -149,6 +154,16 @@ def test_ids_of_named_classes_without_a_label(tmp_path):
         rows = datasets.Dataset.from_dict({"image": [GRAY] * 2, "label": labels}, features=features)
         rows.to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(ValueError, match="some images have no label"):
+        load_splits(HubDataset(str(tmp_path)))
+
+
+def test_labels_that_are_beyond_the_named_classes(tmp_path):
+    named = datasets.ClassLabel(names=["ant", "bee"])
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = datasets.Dataset.from_dict({"image": [GRAY] * 3, "label": [0, 1, 2]}, features=features)
+    info = datasets.DatasetInfo(features=datasets.Features({**features, "label": named}))
+    datasets.Dataset(rows.data, info=info).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ArgumentError, match="'train' has the label 2, but there are names of 2 cl"):
         load_splits(HubDataset(str(tmp_path)))
 
 
@@ -211,6 +226,40 @@ def test_a_share_of_the_training_images_is_held_out_by_class(folder):
     assert again["labels"] == held_out["labels"]
     another = load_splits(source, held_out_share=0.2, seed=1)[1]
     assert another["labels"] != held_out["labels"]
+
+
+def test_the_images_held_out_are_those_of_datasets(folder):
+    train, held_out = load_splits(ImageFolders({"train": str(folder / "train")}), seed=3)
+    both = datasets.concatenate_datasets([train, held_out])
+    files = both.cast_column("image", datasets.Image(decode=False))["image"]
+    stored = datasets.load_dataset("imagefolder", data_dir=str(folder / "train"))["train"]
+    stock = stored.train_test_split(0.15, seed=3, stratify_by_column="label")
+    theirs = datasets.concatenate_datasets([stock["train"], stock["test"]])
+    theirs = theirs.cast_column("image", datasets.Image(decode=False))["image"]
+    assert [row["path"] for row in files] == [row["path"] for row in theirs]
+
+
+def test_a_data_set_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=f"'{tmp_path}' could not be loaded: Parquet"):
+        load_splits(HubDataset(str(tmp_path)))
+    stored(tmp_path, train=["a", "b"], test=[])
+    with pytest.raises(ValueError, match="one of its splits is empty"):
+        load_splits(HubDataset(str(tmp_path)))
+
+
+def test_the_cache_lies_where_it_is_wanted(tmp_path):
+    source = stored(tmp_path, train=["a", "b"] * 4)
+    load_splits(source, held_out_share=0.5, cache_dir=str(tmp_path / "cache"))
+    assert any((tmp_path / "cache").iterdir())
+
+
+def test_images_of_each_class_are_counted(folder):
+    train, _ = load_splits(ImageFolders({"train": str(folder / "train")}), held_out_share=0.2)
+    assert describe(train) == "32 images of 4 classes: ant 8, bee 8, cat 8, dog 8"
+    labels = np.array(train["labels"][:])
+    fewer = train.select(np.flatnonzero(labels != 1))
+    assert describe(fewer) == "24 images of 3 classes: ant 8, cat 8, dog 8; none of bee"
 
 
 def test_fewer_images_on_request(folder):

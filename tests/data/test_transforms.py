@@ -1,5 +1,7 @@
 """Pixels as the image processor of each kind of model makes them."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
     TimmWrapperImageProcessor,
 )
 
+from clce_hf.data.mixing import with_one_hot_labels
 from clce_hf.data.transforms import evaluation_rows, training_rows
 
 EVEN = Image.new("RGB", (300, 260), (30, 128, 220))
@@ -61,6 +64,21 @@ def test_training_pixels_are_those_of_the_processor(name):
     assert trained.dtype == evaluated.dtype == torch.float32
     # An even image stays one under any crop or flip.
     torch.testing.assert_close(trained, evaluated, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_transforms_pickle(name):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
+    processor, _ = PROCESSORS[name]
+    for transform in (
+        evaluation_rows(processor),
+        with_one_hot_labels(training_rows(processor, rand_augment=True), 3),
+    ):
+        made = []
+        for of_worker in (transform, pickle.loads(pickle.dumps(transform))):
+            torch.manual_seed(0)
+            made.append(of_worker({"image": [image] * 2, "labels": [0, 2]}))
+        torch.testing.assert_close(*made)
 
 
 @pytest.mark.parametrize("name", ["vit", "bit", "timm"])
@@ -112,7 +130,7 @@ def test_a_processor_that_keeps_proportions_is_refused():
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I;16"])
 def test_images_of_any_mode(mode):
     image = Image.new("L", (40, 30), 200)
-    image = Image.new("I;16", (40, 30), 200) if mode == "I;16" else image.convert(mode)
+    image = Image.new("I;16", (40, 30), 200 * 257) if mode == "I;16" else image.convert(mode)
     for make in (training_rows, evaluation_rows):
         [pixels] = make(PROCESSORS["vit"][0])({"image": [image], "labels": [0]})["pixel_values"]
         assert pixels.shape == (3, 16, 20)

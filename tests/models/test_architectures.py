@@ -134,7 +134,7 @@ def test_two_heads_train_once_one_is_named(tmp_path, tiny):
 def test_a_projection_head_fits_every_model(tmp_path, tiny):
     torch.manual_seed(0)
     trainer = one_step(tiny, tmp_path, tiny.build(), projection_dim=4)
-    assert trainer.model.projection_head.output.out_features == 4
+    assert trainer.projection_head.output.out_features == 4
     trainer.save_model()
     _, info = AutoModelForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())

@@ -20,7 +20,7 @@ def make(cls, folder, *, build=vit, train=None, held_out=None, **fields):
         key: fields.pop(key)
         for key in (
             *("callbacks", "compute_metrics", "data_collator", "optimizers", "model_init"),
-            *("preprocess_logits_for_metrics", "optimizer_cls_and_kwargs"),
+            *("preprocess_logits_for_metrics", "optimizer_cls_and_kwargs", "compute_loss_func"),
         )
         if key in fields
     }

@@ -54,7 +54,7 @@ class ByHand:
         self.args = args
         self.model: Any = vit().double()
         if args.projection_dim is not None:
-            self.model.projection_head = ProjectionHead(32, args.projection_dim).double()
+            self.model.clce_projection_head = ProjectionHead(32, args.projection_dim).double()
         self.model.load_state_dict(weights)
 
     def contrastive(self, batch: dict[str, Tensor], past: Past) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class ByHand:
         pooled = self.model.vit(batch["pixel_values"].double()).last_hidden_state[:, 0]
         logits = self.model.classifier(pooled)
         if self.args.projection_dim is not None:
-            pooled = self.model.projection_head(pooled)
+            pooled = self.model.clce_projection_head(pooled)
         own = list(zip(pooled, batch["labels"].tolist(), strict=True))
         rows, labels = zip(*own, *past[-self.args.memory_size :], strict=True)
         reference: Any = contrastive_reference

@@ -110,6 +110,16 @@ class SyncCounter(TrainerCallback):
         return allreduce_hook(state, bucket)
 
 
+class LogAlone(TrainerCallback):
+    """Logs a loss in the first process alone, in the middle of a step."""
+
+    trainer: Any = None
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step == 2 and args.process_index == 0:
+            self.trainer.log({"loss": -1.0, "alone": 1.0})
+
+
 def whole(value: Tensor) -> Tensor:
     """Put a tensor that FSDP has sharded together, in every process."""
     return value.full_tensor() if isinstance(value, DTensor) else value.clone()
@@ -132,26 +142,34 @@ def train(
     }
     images = SoftImages if case.soft else Images
     data = images(arguments.get("gradient_accumulation_steps", 1) * case.batch - case.missing)
-    recorder, counter = GradientRecorder(), SyncCounter()
+    recorder, counter, alone = GradientRecorder(), SyncCounter(), LogAlone()
     args = config(folder / "run", CLCEConfig, **arguments)
     if args.fsdp:
         shard_on_cpu()
     model = MODELS[case.model](**case.model_config)
-    trainer = trainer_class(model, args, train_dataset=data, callbacks=[recorder, counter])
-    counter.trainer = trainer
+    callbacks = [recorder, counter, alone]
+    trainer = trainer_class(model, args, train_dataset=data, callbacks=callbacks)
+    counter.trainer = alone.trainer = trainer
     trainer.train()
     predictions = trainer.predict(cast(Any, Images(EVALUATED, seed=1))).predictions
     assert trainer.accelerator.num_processes == num_processes
     assert trainer.is_fsdp_enabled == bool(args.fsdp)
-    logs = [name for name in LOGS if name in trainer.state.log_history[0]]
+    logged_alone = logged(trainer, "alone")
+    history = [entry for entry in trainer.state.log_history if "alone" not in entry]
+    trainer.state.log_history = history
+    logs = [name for name in LOGS if name in history[0]]
+    weights = dict(model.named_parameters())
+    if trainer.projection_head is not None:
+        weights |= {f"head.{name}": p for name, p in trainer.projection_head.named_parameters()}
     return {
         **{
             f"gradient.{name}": whole(value)
             for name, value in recorder.steps[case.compared_step].items()
         },
-        **{f"weight.{name}": whole(value.detach()) for name, value in model.named_parameters()},
+        **{f"weight.{name}": whole(value.detach()) for name, value in weights.items()},
         "prediction": torch.as_tensor(predictions),
         **{f"log.{name}": torch.tensor(logged(trainer, name)) for name in logs},
+        "alone": torch.tensor(len(logged_alone)),
         "syncs": torch.tensor(counter.count),
     }
 

@@ -60,7 +60,7 @@ def test_half_precision_weights_are_finite(tmp_path, dtype, temperature):
 
 def test_projection_head_trains_and_stays_out_of_the_global_generator(tmp_path):
     trainer = CLCETrainer(vit(), config(tmp_path, projection_dim=8), train_dataset=Images())
-    head = trainer.model.projection_head
+    head = trainer.projection_head
     before = copy.deepcopy(head.state_dict())
     trainer.train()
     assert head.output.out_features == 8
@@ -69,7 +69,7 @@ def test_projection_head_trains_and_stays_out_of_the_global_generator(tmp_path):
     expected = torch.rand(1)
     torch.manual_seed(5)
     other = CLCETrainer(vit(), config(tmp_path, projection_dim=8, seed=5))
-    assert other.model.projection_head is not None
+    assert other.projection_head is not None
     torch.manual_seed(5)
     assert torch.rand(1) == expected
 
@@ -78,9 +78,9 @@ def test_the_seed_alone_decides_the_projection_head(tmp_path):
     heads = []
     for seed in (0, 0, 1):
         model = vit(seed=len(heads))
-        CLCETrainer(model, config(tmp_path, projection_dim=8, seed=seed))
+        trainer = CLCETrainer(model, config(tmp_path, projection_dim=8, seed=seed))
         torch.rand(3)
-        heads.append(model.projection_head.output.weight)
+        heads.append(trainer.projection_head.output.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
     # Whatever the global generator holds, which a model_init leaves where it likes.
@@ -98,27 +98,26 @@ def test_model_init_gives_a_fresh_model_each_time(tmp_path):
     args = config(tmp_path, projection_dim=8)
     trainer = CLCETrainer(args=args, model_init=model_init, train_dataset=Images())
     trainer.train()
-    first = logged(trainer, "loss")
+    first, head = logged(trainer, "loss"), trainer.projection_head
     trainer.train()
     assert logged(trainer, "loss") == first
     assert trainer.model is built[-1]
     assert len(built) == 3
-    assert hasattr(built[-1], "projection_head")
+    assert trainer.projection_head is not head
 
 
 def test_a_second_trainer_goes_on_with_the_model_and_its_head(tmp_path):
     model = vit()
     first = train(CLCETrainer, model, config(tmp_path, projection_dim=8))
-    head = model.projection_head
     second = train(CLCETrainer, model, config(tmp_path, projection_dim=8))
-    assert model.projection_head is head
+    assert second.projection_head is first.projection_head
     assert logged(second, "loss")[0] < logged(first, "loss")[0]
     first.train()
     assert "eval_contrastive_loss" in first.evaluate(Images(16))
     outputs = model.train()(Images(2).pixel_values)
     assert outputs.keys() == {"logits"}
-    train(CLCETrainer, model, config(tmp_path, projection_dim=4))
-    assert model.projection_head.output.out_features == 4
+    third = train(CLCETrainer, model, config(tmp_path, projection_dim=4))
+    assert third.projection_head.output.out_features == 4
 
 
 class TooLarge(ViTForImageClassification):
@@ -138,6 +137,33 @@ def test_the_batch_size_is_found(tmp_path):
     trainer.train()
     assert trainer._train_batch_size == 4
     assert len(logged(trainer, "contrastive_loss")) == 3
+
+
+class TooLargeLater(TooLarge):
+    """Takes a first step before it runs out of memory."""
+
+    steps = 0
+
+    def forward(self, pixel_values=None, labels=None):
+        self.steps += 1
+        if self.training and self.steps == 1:
+            return ViTForImageClassification.forward(self, pixel_values)
+        return super().forward(pixel_values, labels)
+
+
+def test_nothing_of_a_failed_attempt_is_logged(tmp_path):
+    model = vit()
+    model.__class__ = TooLargeLater
+    args = config(tmp_path, auto_find_batch_size=True, logging_steps=2, max_steps=2)
+    trainer = CLCETrainer(model, args, train_dataset=Images())
+    trainer.train()
+    assert trainer._train_batch_size == 4
+    (loss,), (cross_entropy,), (contrastive,) = (
+        logged(trainer, name) for name in ("loss", "ce_loss", "contrastive_loss")
+    )
+    assert loss == pytest.approx(0.1 * cross_entropy + 0.9 * contrastive, rel=1e-5)
+    # Two batches of four: the images of the failed attempt are not in the memory.
+    assert logged(trainer, "positives_per_anchor")[0] < 3
 
 
 def test_hyperparameters_are_searched(tmp_path):

@@ -45,10 +45,8 @@ def started(folder, model, images=None, callbacks=(), **fields):
 
 
 def embeddings_of(model, images):
-    capture = EmbeddingCapture(model)
-    with torch.no_grad():
+    with EmbeddingCapture(model) as capture, torch.no_grad():
         embeddings = capture.run(model.eval(), {"pixel_values": images.pixel_values})[1]
-    capture.remove()
     return embeddings
 
 

@@ -70,7 +70,7 @@ def test_what_is_saved_loads_without_the_package(tmp_path):
         assert "projection_head" not in " ".join(load_file(folder / "model.safetensors"))
         head = load_file(folder / "projection_head.safetensors")
         assert head["output.weight"].shape == (8, 32)
-        assert torch.equal(head["output.weight"], trainer.model.projection_head.output.weight)
+        assert torch.equal(head["output.weight"], trainer.projection_head.output.weight)
     script = """
 import sys, torch, warnings
 warnings.simplefilter("error")
@@ -119,7 +119,7 @@ def test_a_module_of_ones_own_is_saved_without_the_projection_head(tmp_path):
     saved = load_file(tmp_path / "model.safetensors")
     assert saved.keys() == {"body.weight", "body.bias", "head.weight", "head.bias"}
     head = load_file(tmp_path / "projection_head.safetensors")
-    assert torch.equal(head["output.weight"], trainer.model.projection_head.output.weight)
+    assert torch.equal(head["output.weight"], trainer.projection_head.output.weight)
 
 
 def test_the_best_model_brings_its_projection_head(tmp_path):
@@ -149,7 +149,7 @@ def test_the_best_model_brings_its_projection_head(tmp_path):
     for name, value in expected.items():
         assert torch.equal(trainer.model.state_dict()[name], value)
     head = load_file(best / "projection_head.safetensors")
-    assert torch.equal(head["output.weight"], trainer.model.projection_head.output.weight)
+    assert torch.equal(head["output.weight"], trainer.projection_head.output.weight)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,10 @@ def test_gradients_are_reduced_once_an_optimizer_step(case, two_processes):
     assert two_processes[case.name]["syncs"] == STEPS
 
 
+def test_one_process_may_log_alone(two_processes):
+    assert all(run["alone"] == 1 for run in two_processes.values())
+
+
 def test_without_gathering_each_process_contrasts_alone(two_processes, tmp_path):
     # The contrastive terms of micro-batches are averaged like those of processes.
     alone = two_processes[Case(arguments=ALONE).name]
