@@ -32,7 +32,7 @@ def read(folder):
     """Metrics by setting, method and seed; settings in the order of their names."""
     settings = defaultdict(lambda: defaultdict(dict))
     for file in sorted(folder.glob(f"shots-*/*/*/{RECORD_FILE}")):
-        run = json.loads(file.read_text())
+        run = json.loads(file.read_text(encoding="utf-8"))
         data, model = file.parents[2].name.removeprefix("shots-").rsplit("-", 1)[0].rsplit("-", 1)
         regime = re.sub(r"(lr)(.+)-batch(\d+)-(\d+)(\D+)", r"\2, \3, \4 \5", file.parents[1].name)
         shots = run["shots"] or "all"

@@ -1,14 +1,17 @@
 """Flags that say which model to train and how; those of the images are in `data_arguments.py`."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
+from clce_hf.cli.checks import check_flags
+from clce_hf.cli.ranges import DECAY, OF_TRAINING, check_ranges
 from clce_hf.config import CLCEConfig
+from clce_hf.errors import ArgumentError
 from clce_hf.models.pretrained import HubOptions, create_model, load_model
 
 HeadStart = Literal["auto", "class_means", "none"]
@@ -66,18 +69,17 @@ class ModelArguments(HubArguments):
     )
 
     def __post_init__(self) -> None:
-        if self.drop_path_rate is not None and not 0.0 <= self.drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must lie in [0, 1), got {self.drop_path_rate}.")
+        check_ranges(self, {"drop_path_rate": DECAY})
         if self.model_name_or_path or self.model_type is None:
             return
         known = sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
         if self.model_type not in known:
-            raise ValueError(
-                f"--model_type {self.model_type}: Transformers classifies images with "
-                f"{', '.join(known)}."
+            raise ArgumentError(
+                "model_type",
+                f"got {self.model_type}, but Transformers has {', '.join(known)}.",
             )
         if self.image_processor_name is None:
-            raise ValueError("--model_type needs --image_processor_name.")
+            raise ArgumentError("model_type", "it needs an --image_processor_name, too.")
 
     @property
     def is_named(self) -> bool:
@@ -85,11 +87,12 @@ class ModelArguments(HubArguments):
         return bool(self.model_name_or_path or self.model_type)
 
     def check_is_named(self) -> None:
-        """Raise `ValueError` unless a model is named."""
+        """Raise `ArgumentError` unless a model is named."""
         if not self.is_named:
-            raise ValueError(
-                "A data set needs a model: give --model_name_or_path, for example "
-                "google/vit-base-patch16-224-in21k."
+            raise ArgumentError(
+                "model_name_or_path",
+                "a data set needs a model: name one, for example "
+                "google/vit-base-patch16-224-in21k.",
             )
 
     def load(self, names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
@@ -149,13 +152,12 @@ class TrainArguments(CLCEConfig):
     )
 
     def __post_init__(self) -> None:
+        check_ranges(self, OF_TRAINING)
         # What auto comes to is known when the model is loaded, and put in its place then.
         chosen, self.head_init = self.head_init, None
         super().__post_init__()
-        # argparse does not check the values of a file.
-        if chosen not in (None, *get_args(HeadStart)):
-            raise ValueError(f"head_init must be auto, class_means or none, got {chosen!r}.")
         self.head_init = chosen
+        check_flags(self)
 
 
 @dataclass

@@ -11,8 +11,11 @@ from torch import Tensor
 from transformers import set_seed
 
 from clce_hf.cli.arguments import ModelArguments
+from clce_hf.cli.checks import check_can_write, check_left_out
 from clce_hf.cli.data_arguments import DataArguments
+from clce_hf.cli.errors import before_traceback, user_errors, with_flag
 from clce_hf.cli.parsing import read_numbers
+from clce_hf.cli.printing import printing
 from clce_hf.cli.train import Images, load_images, make_trainer
 from clce_hf.comparison.grid import Cell, grid
 from clce_hf.comparison.methods import METHODS, Method, read_methods, vary
@@ -22,7 +25,7 @@ from clce_hf.comparison.settings import keep_settings
 from clce_hf.config import CLCEConfig
 from clce_hf.data.labels import read_labels
 from clce_hf.data.low_shot import low_shot_rows
-from clce_hf.errors import UserError
+from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.record import Run
 from clce_hf.evaluation.table import Table
 from clce_hf.reports.extra import check_can_draw
@@ -76,19 +79,21 @@ def compare(
             a comparison with other settings, or the report cannot be drawn.
     """
     folder = Path(str(args.output_dir))
-    try:
+    with user_errors("preparing the comparison"):
         check_can_draw()  # before hours of training
+        check_left_out(args, "compare trains and measures what is not done yet")
         cells = _cells(arguments, args)
-    except (ValueError, ModuleNotFoundError) as error:
-        raise UserError(str(error)) from error
+        check_can_write(args.output_dir)
     _keep_settings(folder, model, data, args)
+    data.warn_of_shared_images()
     images = load_images(model, data, args.seed)
     for shots in {cell.shots for cell in cells}:
         _low_shot(images[0], shots, args.seed)
 
     def train(cell: Cell) -> Run:
         run = _train(cell, model, data, args, images)
-        print(f"{cell}: accuracy {run.metrics['accuracy']:.2%}", flush=True)
+        with printing():
+            print(f"{cell}: accuracy {run.metrics['accuracy']:.2%}")
         return run
 
     run_cells(cells, folder / "cells", train)
@@ -130,14 +135,14 @@ def _methods(arguments: CompareArguments) -> list[Method]:
     methods = []
     for name in arguments.methods.split(",") if arguments.methods else []:
         if name.strip() not in METHODS:
-            raise ValueError(f"--methods {name}: there are {', '.join(METHODS)}.")
+            raise ArgumentError("methods", f"got {name}, but there are {', '.join(METHODS)}.")
         methods.append(METHODS[name.strip()])
     if arguments.settings is None:
         return methods
     try:
         return methods + read_methods(Path(arguments.settings))
     except ValueError as error:
-        raise ValueError(f"--settings: {error}") from error
+        raise ArgumentError("settings", str(error)) from error
 
 
 def _settings(cell: Cell, args: CLCEConfig, folder: str) -> CLCEConfig:
@@ -147,7 +152,7 @@ def _settings(cell: Cell, args: CLCEConfig, folder: str) -> CLCEConfig:
     try:
         return dataclasses.replace(args, output_dir=folder, **changed)
     except ValueError as error:
-        raise ValueError(f"{cell.method.name}: {error}") from error
+        raise UserError(f"{cell.method.name}: {with_flag(error)}") from error
 
 
 def _keep_settings(
@@ -185,4 +190,5 @@ def _train(
         cell_args = _settings(cell, args, folder)
         set_seed(cell.seed)
         trainer = make_trainer(model, data, cell_args, (train, images[1]))
-        return train_and_measure(cell, trainer, cast(Any, trainer.eval_dataset))
+        with before_traceback(lambda: f"training {cell}, after step {trainer.state.global_step}"):
+            return train_and_measure(cell, trainer, cast(Any, trainer.eval_dataset))

@@ -1,103 +1,20 @@
 """Flags that say which images to train on, and which to evaluate on."""
 
-import dataclasses
 import os
+import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from datasets import Dataset
 
+from clce_hf.cli.image_arguments import ImageArguments
+from clce_hf.cli.printing import printing
+from clce_hf.cli.ranges import COUNT, INNER_SHARE, check_ranges
 from clce_hf.data.class_counts import describe
 from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.mixing import check_alphas
-from clce_hf.data.presets import PRESETS, Preset, find_preset
-from clce_hf.data.sources import HubDataset, ImageFolders, Source
 
-DIGITS = "digits"
-"""The benchmark where no other images are named."""
-
-
-@dataclass
-class ImageArguments:
-    """Where images are; flags win over what a benchmark says.
-
-    Raises:
-        ValueError: unless the flags name one place, or none for the digits.
-    """
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Name of a data set on the Hub."}
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Its configuration, where it has several."}
-    )
-    dataset_revision: str | None = field(
-        default=None, metadata={"help": "Its branch, tag or commit."}
-    )
-    benchmark: str | None = field(
-        default=None,
-        metadata={"help": f"A data set with known columns and splits: {', '.join(PRESETS)}."},
-    )
-    benchmark_dir: str | None = field(
-        default=None, metadata={"help": "Its folder, where it is not on the Hub."}
-    )
-    image_column_name: str | None = field(
-        default=None, metadata={"help": "Column that holds the images; by default image."}
-    )
-    label_column_name: str | None = field(
-        default=None, metadata={"help": "Column that holds the labels; by default label."}
-    )
-
-    _folder_flag = ""
-
-    def __post_init__(self) -> None:
-        is_named = self.dataset_name is not None or self.benchmark is not None
-        folders = self._folders()
-        if folders and is_named:
-            raise ValueError(f"Give {self._folder_flag}, or dataset_name or benchmark, not both.")
-        if self.benchmark_dir is not None and self.benchmark is None:
-            raise ValueError("benchmark_dir needs benchmark, whose images lie in it.")
-        if not folders and not is_named:
-            self.benchmark = DIGITS
-        _ = self.source  # refuses a benchmark or a folder that does not fit
-
-    def _folders(self) -> dict[str, str]:
-        """Folders of images that the flags name, by split."""
-        raise NotImplementedError
-
-    @property
-    def preset(self) -> Preset | None:
-        """The benchmark that the images are of, or None."""
-        return None if self.benchmark is None else find_preset(self.benchmark)
-
-    @property
-    def source(self) -> Source:
-        """Where the images are."""
-        preset = self.preset
-        if preset is not None:
-            source = preset.stored_in(self.benchmark_dir)
-        elif self.dataset_name is not None:
-            source = HubDataset(self.dataset_name)
-        else:
-            source = ImageFolders(self._folders())
-        flags: dict[str, Any] = {
-            "image_column": self.image_column_name,
-            "label_column": self.label_column_name,
-        }
-        if isinstance(source, HubDataset):
-            name = self.dataset_name or source.name
-            if name != source.name:  # a mirror has other commits
-                source = dataclasses.replace(source, name=name, config=None, revision=None)
-            flags |= {"config": self.dataset_config_name, "revision": self.dataset_revision}
-        elif self.dataset_name or self.dataset_config_name or self.dataset_revision:
-            title = "A folder of images" if preset is None else preset.title
-            raise ValueError(
-                f"{title} is not on the Hub: leave out dataset_name, dataset_config_name and "
-                "dataset_revision."
-            )
-        return dataclasses.replace(
-            source, **{name: value for name, value in flags.items() if value is not None}
-        )
+_RANGES = {"train_val_split": INNER_SHARE, "max_train_samples": COUNT, "max_eval_samples": COUNT}
 
 
 @dataclass
@@ -135,14 +52,9 @@ class DataArguments(ImageArguments):
     _folder_flag = "train_dir"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.train_val_split < 1.0:
-            raise ValueError(f"train_val_split must lie in (0, 1), got {self.train_val_split}.")
+        check_ranges(self, _RANGES)
         if self.validation_dir is not None and self.train_dir is None:
             raise ValueError("validation_dir needs train_dir, whose classes it shares.")
-        for name in ("max_train_samples", "max_eval_samples"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be positive, got {size}.")
         check_alphas(self.mixup_alpha, self.cutmix_alpha)
         super().__post_init__()
         if self.rand_augment and not self.may_be_augmented:
@@ -156,6 +68,19 @@ class DataArguments(ImageArguments):
     def may_be_augmented(self) -> bool:
         """Whether the images may be flipped and cropped in training."""
         return self.preset is None or self.preset.may_be_augmented
+
+    def warn_of_shared_images(self) -> None:
+        """Warn where images that are trained on are evaluated on, too."""
+        if self.train_dir is None or self.validation_dir is None:
+            return
+        train, validation = Path(self.train_dir).resolve(), Path(self.validation_dir).resolve()
+        if train.is_relative_to(validation) or validation.is_relative_to(train):
+            warnings.warn(
+                f"--validation_dir {self.validation_dir} shares images with --train_dir "
+                f"{self.train_dir}: what is measured on images of the training says nothing about "
+                "others.",
+                stacklevel=2,
+            )
 
     def load(
         self, seed: int, cache_dir: str | None = None, token: str | None = None
@@ -209,5 +134,6 @@ class LabeledImagesArguments(ImageArguments):
 
 def _say_what_is_found(**images: Dataset) -> None:
     if os.environ.get("RANK", "0") == "0":
-        for name, dataset in images.items():
-            print(f"{name}: {describe(dataset)}", flush=True)
+        with printing():
+            for name, dataset in images.items():
+                print(f"{name}: {describe(dataset)}")

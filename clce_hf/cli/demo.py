@@ -1,13 +1,14 @@
 """`clce-hf demo`: cross-entropy and CLCE on the digits, from the same weights and batches."""
 
-import sys
 import tempfile
 from collections.abc import Sequence
 
 from accelerate import PartialState
 
-from clce_hf.cli.errors import exit_on_error
+from clce_hf.cli.checks import check_left_out
+from clce_hf.cli.errors import user_errors
 from clce_hf.cli.parsing import parse
+from clce_hf.cli.printing import printing
 from clce_hf.cli.train import Outcome, finetune
 from clce_hf.evaluation.table import Table
 
@@ -17,15 +18,16 @@ def demo(argv: Sequence[str]) -> None:
     outcomes = {}
     for name, weight in (("cross-entropy", 0.0), ("CLCE", None)):
         model, data, args = parse(argv)
-        if not (args.do_train and args.do_eval):
-            sys.exit("clce-hf: error: demo trains and evaluates: leave do_train and do_eval out")
+        with user_errors("preparing the demo"):
+            check_left_out(args, "demo trains and evaluates two models, and keeps none")
         if weight is not None:
             args.contrastive_weight = weight
-        with tempfile.TemporaryDirectory() as folder, exit_on_error():
+        with tempfile.TemporaryDirectory() as folder:
             args.output_dir = folder
             outcomes[name] = finetune(model, data, args)
     if PartialState().is_main_process:
-        print(f"\n{_table(outcomes).as_text()}")
+        with printing():
+            print(f"\n{_table(outcomes).as_text()}")
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:

@@ -10,9 +10,11 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from clce_hf.cli.arguments import HubArguments
+from clce_hf.cli.checks import check_can_write
 from clce_hf.cli.data_arguments import LabeledImagesArguments
-from clce_hf.cli.errors import user_errors
+from clce_hf.cli.errors import before_traceback, user_errors
 from clce_hf.cli.parsing import read_numbers
+from clce_hf.cli.ranges import COUNT, PAIR, check_ranges
 from clce_hf.data.transforms import evaluation_rows, with_images
 from clce_hf.errors import abbreviate
 from clce_hf.evaluation.inference import infer
@@ -56,6 +58,10 @@ class EvaluateArguments(HubArguments):
         default=True, metadata={"help": "Write report.html and its pictures, too."}
     )
 
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("num_queries", "num_episodes", "batch_size"), COUNT)
+        check_ranges(self, {"n_way": PAIR, **counts})
+
 
 def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Measurements:
     """Measure a checkpoint, and write `evaluation.json` and, unless told otherwise, the report.
@@ -65,31 +71,36 @@ def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Meas
     Raises:
         UserError: if the images or the model cannot be had, or the report cannot be drawn.
     """
-    with user_errors():
+    with user_errors("preparing the evaluation"):
         if arguments.report:
             _check_report()
         shots = read_numbers(arguments.k_shots, "k_shots", int)
+        check_can_write(arguments.output_dir)
+    with user_errors(f"loading the images of {data.in_words}"):
         images = data.load(arguments.cache_dir, arguments.token)
+    with user_errors(f"loading the model {arguments.model_name_or_path}"):
         model, processor, missing = load_checkpoint(arguments.model_name_or_path, **arguments.hub)
         head, _ = find_classification_layer(model, arguments.classification_layer)
     has_head = not any(name.startswith(head) for name in missing)
     rows: Any = with_images(images, evaluation_rows(processor))
-    predictions, names, left_out = _match_classes(
-        infer(model, rows, arguments.batch_size, arguments.classification_layer),
-        images.features["labels"].names,
-        class_names(model.config) if has_head else None,
-    )
-    measured = measure(
-        predictions,
-        n_way=arguments.n_way,
-        shots=shots,
-        num_queries=arguments.num_queries,
-        num_episodes=arguments.num_episodes,
-        seed=arguments.seed,
-    )
+    with before_traceback(lambda: f"measuring the model on the images of {data.in_words}"):
+        predictions, names, left_out = _match_classes(
+            infer(model, rows, arguments.batch_size, arguments.classification_layer),
+            images.features["labels"].names,
+            class_names(model.config) if has_head else None,
+        )
+        measured = measure(
+            predictions,
+            n_way=arguments.n_way,
+            shots=shots,
+            num_queries=arguments.num_queries,
+            num_episodes=arguments.num_episodes,
+            seed=arguments.seed,
+        )
     measured = replace(measured, left_out=(*left_out, *measured.left_out))
     if PartialState().is_main_process:
-        _write(arguments, measured, predictions, names, images)
+        with before_traceback(lambda: f"writing the results into {arguments.output_dir}"):
+            _write(arguments, measured, predictions, names, images)
     return measured
 
 
@@ -138,8 +149,8 @@ def _write(
     images: Dataset,
 ) -> None:
     folder = Path(arguments.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / EVALUATION_FILE).write_text(json.dumps(asdict(measured), indent=2) + "\n")
+    text = json.dumps(asdict(measured), indent=2) + "\n"
+    (folder / EVALUATION_FILE).write_text(text, encoding="utf-8")
     if not arguments.report:
         return
     run = Run(Path(arguments.model_name_or_path).name, predictions, measured.metrics)

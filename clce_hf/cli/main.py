@@ -17,6 +17,7 @@ from clce_hf.cli.evaluate import EvaluateArguments, evaluate
 from clce_hf.cli.evaluate import tables as evaluation_tables
 from clce_hf.cli.leave_process_group import leave_process_group
 from clce_hf.cli.parsing import parse, parse_flags, parse_training
+from clce_hf.cli.printing import escape_unprintable, printing
 from clce_hf.cli.train import finetune, summary
 from clce_hf.evaluation.table import Table
 
@@ -38,12 +39,15 @@ With no data set named, all of them use the digits."""
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; `argv` is what follows the program's name."""
+    escape_unprintable()
     command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     commands = {"train": _train, "evaluate": _evaluate, "compare": _compare, "demo": demo}
     if command in commands:
-        commands[command](rest)
+        with exit_on_error():
+            commands[command](rest)
     elif command in ("-h", "--help"):
-        print(USAGE)
+        with printing():
+            print(USAGE)
     elif command == "--version":
         print(f"clce-hf {version('clce_hf')}")
     else:
@@ -52,20 +56,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(argv: Sequence[str]) -> None:
     model, data, args = parse(argv)
-    with exit_on_error():
-        outcome = finetune(model, data, args)
+    outcome = finetune(model, data, args)
     if PartialState().is_main_process:
-        print(summary(args, outcome))
+        with printing():
+            print(summary(args, outcome))
     _end_together()
 
 
 def _evaluate(argv: Sequence[str]) -> None:
     arguments, data = parse_flags(argv, "evaluate", EvaluateArguments, LabeledImagesArguments)
-    with exit_on_error():
-        evaluation = evaluate(arguments, data)
+    evaluation = evaluate(arguments, data)
     if PartialState().is_main_process:
-        _print_tables(evaluation_tables(evaluation))
-        print(f"\n{arguments.output_dir} contains the results.")
+        _print_tables(
+            evaluation_tables(evaluation), f"{arguments.output_dir} contains the results."
+        )
     _end_together()
 
 
@@ -79,15 +83,16 @@ def _end_together() -> None:
 def _compare(argv: Sequence[str]) -> None:
     leave_process_group()
     model, data, args, arguments = parse_training(argv, "compare", CompareArguments)
-    with exit_on_error():
-        tables = compare(arguments, model, data, args)
+    tables = compare(arguments, model, data, args)
     if tables is None:
         print("clce-hf: other processes still train; the last one writes the results.")
         return
-    _print_tables(tables)
-    print(f"\n{args.output_dir} contains the results: results.json, report.html and its pictures.")
+    files = "results.json, report.html and its pictures"
+    _print_tables(tables, f"{args.output_dir} contains the results: {files}.")
 
 
-def _print_tables(tables: Sequence[Table]) -> None:
-    for table in tables:
-        print(f"\n{table.as_text()}")
+def _print_tables(tables: Sequence[Table], last: str) -> None:
+    with printing():
+        for table in tables:
+            print(f"\n{table.as_text()}")
+        print(f"\n{last}")

@@ -2,17 +2,19 @@
 
 import dataclasses
 import difflib
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from transformers import HfArgumentParser
 
 from clce_hf.cli.arguments import ModelArguments, SmallViTArguments, TrainArguments
-from clce_hf.cli.data_arguments import DIGITS, DataArguments
+from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import with_flag
+from clce_hf.cli.image_arguments import DIGITS
+from clce_hf.cli.printing import printing
+from clce_hf.errors import ArgumentError
+from clce_hf.setting_files import read_settings, with_types
 
 Arguments = tuple[ModelArguments, DataArguments, TrainArguments]
 """What `train` is asked to do."""
@@ -57,24 +59,25 @@ def parse_flags(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
         usage=f"clce-hf {command} [CONFIG.json|CONFIG.yaml] [--flag value ...]; --help lists all",
         allow_abbrev=False,  # a new flag would change what an old abbreviation means
     )
-    known = {field.name for kind in types for field in dataclasses.fields(kind) if field.init}
+    known = _settings(types)
     argv = list(argv)
-    if argv and argv[0].endswith((".json", ".yaml", ".yml")):
-        settings = _read(Path(argv.pop(0)))
-        if unknown := sorted(settings.keys() - known):
-            names = ", ".join(unknown)
-            hint = _did_you_mean(unknown, known)
-            parser.error(f"unknown settings in the config file: {names}{hint}")
-        parser.set_defaults(**settings)
+    if argv and _is_config_file(argv[0]):
+        parser.set_defaults(**_read(Path(argv.pop(0)), types, parser))
     try:
-        *parsed, unknown_flags = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
+        with printing():
+            *parsed, unknown_flags = parser.parse_args_into_dataclasses(
+                argv, return_remaining_strings=True, look_for_args_file=False
+            )
     except ValueError as error:
-        parser.error(with_flag(error))
+        parser.error(" ".join(with_flag(error).split()))
+    # Whatever else is raised where nothing has happened yet is about the flags, too.
+    except (TypeError, OSError, ImportError, AttributeError, KeyError) as error:
+        parser.error(f"{type(error).__name__}: {error}")
     if unknown_flags:
         names = [flag.split("=")[0][2:] for flag in unknown_flags if flag.startswith("--")]
         hint = _did_you_mean(names, known)
+        if not names and any(map(_is_config_file, unknown_flags)):
+            hint = " (one config file is taken, and it comes before the flags)"
         parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}{hint}")
     return parsed
 
@@ -83,12 +86,17 @@ def read_numbers(text: str | None, flag: str, kind: type) -> list[Any]:
     """Return the numbers that a flag lists, separated by commas; none for None.
 
     Raises:
-        ValueError: for anything else than numbers of this kind, naming the flag.
+        ArgumentError: for anything else than numbers of this kind, and for whole ones below 1.
     """
     try:
-        return [] if text is None else [kind(part) for part in text.split(",")]
+        numbers = [] if text is None else [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--{flag} {text}: expected numbers separated by commas.") from None
+        raise ArgumentError(
+            flag, f"got {text}, but it takes numbers separated by commas."
+        ) from None
+    if kind is int and any(number < 1 for number in numbers):
+        raise ArgumentError(flag, f"got {text}, but each must be at least 1.")
+    return numbers
 
 
 def _did_you_mean(unknown: Sequence[str], known: Collection[str]) -> str:
@@ -97,12 +105,23 @@ def _did_you_mean(unknown: Sequence[str], known: Collection[str]) -> str:
     return f" (did you mean {', '.join(flags)}?)" if flags else ""
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Read a JSON or YAML file of settings; JSON is YAML."""
+def _is_config_file(argument: str) -> bool:
+    return argument.lower().endswith((".json", ".yaml", ".yml"))
+
+
+def _settings(types: Sequence[Any]) -> set[str]:
+    return {field.name for kind in types for field in dataclasses.fields(kind) if field.init}
+
+
+def _read(file: Path, types: Sequence[Any], parser: HfArgumentParser) -> dict[str, Any]:
+    """Return the settings of a config file in the types of their flags."""
     try:
-        settings = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        sys.exit(f"clce-hf: error: the config file cannot be read: {error}")
-    if not isinstance(settings, dict):
-        sys.exit(f"clce-hf: error: {file.name} is not a mapping of settings")
-    return settings
+        settings, known = read_settings(file), _settings(types)
+        if unknown := sorted(settings.keys() - known):
+            hint = _did_you_mean(unknown, known)
+            parser.error(f"unknown settings in the config file: {', '.join(unknown)}{hint}")
+        return with_types(settings, types)
+    except ArgumentError as error:
+        parser.error(f"in the config file, {error.argument}: {error}")
+    except ValueError as error:
+        parser.error(f"the config file {error}")

@@ -2,19 +2,19 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.trainer_utils import get_last_checkpoint
 
 from clce_hf.cli.arguments import ModelArguments, TrainArguments
+from clce_hf.cli.checks import check_can_write, check_fills_a_batch, check_optimizer
 from clce_hf.cli.data_arguments import DataArguments
-from clce_hf.cli.errors import user_errors
+from clce_hf.cli.errors import before_traceback, user_errors
 from clce_hf.cli.parsing import uses_small_vit
+from clce_hf.cli.resuming import checkpoint_of, how_far
 from clce_hf.config import CLCEConfig
 from clce_hf.data.mixing import mix_training
 from clce_hf.data.sources import HubDataset
@@ -44,24 +44,30 @@ def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -
         UserError: if the data or the model cannot be loaded or do not fit each other, or if the
             pictures of the card cannot be drawn.
     """
-    if args.push_to_hub and args.card_pictures:
-        with user_errors():
+    with user_errors("preparing the run"):
+        if args.push_to_hub and args.card_pictures:
             check_can_draw()
-    checkpoint = _checkpoint(args)
+        checkpoint = checkpoint_of(args)
+        check_can_write(args.output_dir)
+    if args.do_train:
+        data.warn_of_shared_images()
     set_seed(args.seed)
     trainer = make_trainer(model, data, args, load_images(model, data, args.seed))
     start = time.perf_counter()
     if args.do_train:
-        result = trainer.train(resume_from_checkpoint=checkpoint)
-        # As a call of Trainer's own: the upload is to wait for the metrics.
-        trainer.save_model(_internal_call=True)
-        trainer.save_metrics("train", result.metrics)
-        trainer.save_state()
+        with before_traceback(lambda: how_far(trainer)):
+            result = trainer.train(resume_from_checkpoint=checkpoint)
+        with before_traceback(lambda: f"saving the trained model in {args.output_dir}"):
+            # As a call of Trainer's own: the upload is to wait for the metrics.
+            trainer.save_model(_internal_call=True)
+            trainer.save_metrics("train", result.metrics)
+            trainer.save_state()
     seconds = time.perf_counter() - start
     metrics = {}
     if args.do_eval:
-        metrics = trainer.evaluate()
-        trainer.save_metrics("eval", metrics)
+        with before_traceback(lambda: "evaluating the model"):
+            metrics = trainer.evaluate()
+            trainer.save_metrics("eval", metrics)
     if args.push_to_hub:
         _push(trainer, data, args.card_pictures)
     return Outcome(metrics, seconds)
@@ -80,26 +86,6 @@ def _push(trainer: CLCETrainer, data: DataArguments, pictures: bool) -> None:
         ) from error
 
 
-def _checkpoint(args: CLCEConfig) -> str | None:
-    """Folder to resume from: the one that is named, or for `true` the last one of output_dir."""
-    named = args.resume_from_checkpoint
-    if str(named).lower() == "true":
-        folder = str(args.output_dir)
-        last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-        if last is None:
-            raise UserError(
-                f"--resume_from_checkpoint true: there is no checkpoint in {folder!r}: leave it "
-                "out to train from the start."
-            )
-        return last
-    if named is not None and not Path(named).is_dir():
-        raise UserError(
-            f"--resume_from_checkpoint: there is no folder {named!r}. Name one such as "
-            "OUTPUT_DIR/checkpoint-500, or true for the last one of output_dir."
-        )
-    return named
-
-
 Images = tuple[Dataset, Dataset]
 """Images to train on and to evaluate on, columns `image` and `labels`."""
 
@@ -110,7 +96,7 @@ def load_images(model: ModelArguments, data: DataArguments, seed: int) -> Images
     Raises:
         UserError: if no model is named for them, or they cannot be loaded.
     """
-    with user_errors():
+    with user_errors(f"loading the images of {data.in_words}"):
         if not uses_small_vit(model, data):
             model.check_is_named()
         return data.load(seed, model.cache_dir, model.token)
@@ -128,8 +114,12 @@ def make_trainer(
     """
     train, held_out = images
     names = train.features["labels"].names
-    with user_errors():
+    with user_errors("loading the model"):
         model, processor, new_weights = _load_model(model_arguments, data, args, names)
+    with user_errors("preparing the training"):
+        if args.do_train:
+            check_fills_a_batch(args, len(train))
+            check_optimizer(args, model)
         args.head_init = _head_init(args, model, new_weights)
         to_pixels = evaluation_rows(processor)
         train_rows, collator = mix_training(

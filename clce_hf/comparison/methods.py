@@ -1,6 +1,5 @@
 """The methods that are compared: those with a name, those of a file, and grids of values."""
 
-import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-from transformers import HfArgumentParser
-
 from clce_hf.config import CLCEConfig
+from clce_hf.errors import ArgumentError
+from clce_hf.setting_files import read_settings, with_types
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,16 @@ def read_methods(file: Path) -> list[Method]:
         ValueError: if the file cannot be read, holds something else, or a field or value does not
             exist.
     """
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"the file cannot be read: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise ValueError("the file must map the name of each method to its fields.")
+    content = read_settings(file)
+    if not all(isinstance(fields, dict) for fields in content.values()):
+        raise ValueError(f"{file} must map the name of each method to its fields.")
     known = {field.name for field in dataclasses.fields(CLCEConfig)}
     methods = []
     for name, fields in content.items():
-        if unknown := fields.keys() - known:
+        if unknown := {str(field) for field in fields} - known:
             raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}.")
         try:
-            settings = {field: _typed(field, value) for field, value in fields.items()}
-        except argparse.ArgumentError as error:
-            raise ValueError(f"{name}: {error}") from error
-        methods.append(Method(str(name), settings))
+            methods.append(Method(name, with_types(fields, [CLCEConfig])))
+        except ArgumentError as error:
+            raise ValueError(f"{name}, {error.argument}: {error}") from error
     return methods
-
-
-def _typed(field: str, value: Any) -> Any:
-    """A value of a file in the type of its field: YAML takes 1e-5 for a word."""
-    if not isinstance(value, str):
-        return value
-    parser = HfArgumentParser(CLCEConfig, exit_on_error=False)
-    return getattr(parser.parse_args([f"--{field}={value}"]), field)

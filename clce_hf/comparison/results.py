@@ -38,7 +38,8 @@ def write_results(
     tables = summaries(runs)
     with FileLock(folder / "lock"):  # another process may finish at the same time
         results = [{**run.settings, "metrics": run.metrics} for run in runs]
-        (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n")
+        text = json.dumps(results, indent=2) + "\n"
+        (folder / RESULTS_FILE).write_text(text, encoding="utf-8")
         write_report(
             folder,
             title="Losses compared",

@@ -18,7 +18,8 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         settings: by name; other values than numbers, booleans and None are kept as text.
 
     Raises:
-        ValueError: if the folder holds a comparison with other settings, naming them.
+        ValueError: if the folder holds a comparison with other settings, naming them, or its file
+            of them cannot be read.
     """
     settings = {
         name: value if isinstance(value, int | float | bool | None) else str(value)
@@ -28,9 +29,12 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     file = folder / SETTINGS_FILE
     with FileLock(folder / "lock"):
         if not file.exists():
-            file.write_text(json.dumps(settings, indent=2) + "\n")
+            file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             return
-    before = json.loads(file.read_text())
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(file)!r} is not what was written there: {error}.") from error
     changes = [
         f"{name} was {before.get(name)}, now {value}"
         for name, value in settings.items()

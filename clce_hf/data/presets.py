@@ -12,7 +12,7 @@ from clce_hf.data.digits import Digits
 from clce_hf.data.sources import Annotations, HubDataset, ImageFolders, Source
 from clce_hf.errors import ArgumentError
 
-_CLASS_SPLITS = json.loads(Path(__file__).with_name("class_splits.json").read_text())
+_CLASS_SPLITS = json.loads(Path(__file__).with_name("class_splits.json").read_bytes())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -15,6 +16,10 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from clce_hf.errors import ArgumentError
 from clce_hf.models.class_names import class_names, label_settings
+from clce_hf.models.takes_pixels import check_takes_pixels
+
+_UNREADABLE = (OSError, SafetensorError, StrictDataclassError)
+"""What is raised for files that are missing, cut off, or of values that a config cannot have."""
 
 
 class HubOptions(TypedDict, total=False):
@@ -54,10 +59,8 @@ def load_model(
         ValueError: if it cannot be loaded, or has no drop path to set; an `ArgumentError` where an
             argument is to blame.
     """
+    config: Any = _load_config(config_name or name, hub, **label_settings(names))
     try:
-        config: Any = AutoConfig.from_pretrained(
-            config_name or name, **label_settings(names), **hub
-        )
         _adapt(config, names, drop_path_rate)
         model, loading = AutoModelForImageClassification.from_pretrained(
             name,
@@ -66,7 +69,7 @@ def load_model(
             output_loading_info=True,
             **hub,
         )
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
     except RuntimeError as error:
         raise ArgumentError(
@@ -79,7 +82,7 @@ def load_model(
             raise
         raise _no_drop_path(name) from error
     new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
-    return model, _load_processor(processor_name or name, hub), new
+    return model, _load_processor(processor_name or name, model, hub), new
 
 
 def create_model(
@@ -105,7 +108,7 @@ def create_model(
     config: Any = AutoConfig.for_model(model_type, **label_settings(names))
     _adapt(config, names, drop_path_rate)
     model = AutoModelForImageClassification.from_config(config)
-    return model, _load_processor(processor_name, hub)
+    return model, _load_processor(processor_name, model, hub)
 
 
 def load_checkpoint(
@@ -114,15 +117,16 @@ def load_checkpoint(
     """Load a model as it was saved, its image processor, and the names of missing weights.
 
     Raises:
-        ValueError: if it cannot be loaded.
+        ValueError: if it cannot be loaded, or the two do not fit each other.
     """
     try:
         model, loading = AutoModelForImageClassification.from_pretrained(
             name, output_loading_info=True, **hub
         )
         processor = AutoImageProcessor.from_pretrained(name, **hub)
-    except OSError as error:
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
+    check_takes_pixels(model, processor)
     return model, processor, loading["missing_keys"]
 
 
@@ -132,27 +136,38 @@ def load_class_names(name: str, **hub: Unpack[HubOptions]) -> list[str]:
     Raises:
         ValueError: if the config cannot be loaded.
     """
+    return class_names(_load_config(name, hub))
+
+
+def _load_config(name: str, hub: HubOptions, **settings: Any) -> Any:
     try:
-        return class_names(AutoConfig.from_pretrained(name, **hub))
-    except OSError as error:
+        return AutoConfig.from_pretrained(name, **settings, **hub)
+    except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
 
 
-def _load_processor(name: str, hub: HubOptions) -> BaseImageProcessor:
+def _load_processor(name: str, model: PreTrainedModel, hub: HubOptions) -> BaseImageProcessor:
+    """Load an image processor; an `ArgumentError` says that the model does not take its pixels."""
     try:
-        return AutoImageProcessor.from_pretrained(name, **hub)
+        processor = AutoImageProcessor.from_pretrained(name, **hub)
+        check_takes_pixels(model, processor)
+        return processor
     except OSError as error:
         raise ArgumentError(
             "processor_name",
             f"The image processor of {name!r} could not be loaded: {error}\nName that of the model "
             "it came from.",
         ) from error
+    except ValueError as error:
+        raise ArgumentError("processor_name", str(error)) from error
 
 
-def _not_loaded(name: str, error: OSError) -> str:
+def _not_loaded(name: str, error: Exception) -> str:
     reason = f"The model {name!r} could not be loaded: {error}\n"
     if Path(name).is_dir():
         return f"{reason}It was looked for in the folder of this name."
+    if Path(name).is_file():
+        return f"{reason}This is a file: name the folder that it lies in."
     return (
         f"{reason}There is no folder of this name here, so it was looked for on the Hub. If it is "
         "gated or private there, log in with `hf auth login` or pass a token."

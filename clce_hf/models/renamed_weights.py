@@ -55,7 +55,7 @@ def load_renamed_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bo
 def _saved_names(folder: Path) -> set[str]:
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if index.exists():
-        return set(json.loads(index.read_text())["weight_map"])
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     file = folder / SAFE_WEIGHTS_NAME
     if not file.exists():
         return set()

@@ -159,11 +159,11 @@ def test_other_settings_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--methods", "ce,bce"], "--methods bce: there are ce, supcon, clce"),
-        (["--shots", "1,two"], "--shots 1,two: expected numbers"),
+        (["--methods", "ce,bce"], "--methods: got bce, but there are ce, supcon, clce"),
+        (["--shots", "1,two"], "--shots: got 1,two, but it takes numbers"),
         (["--shots", "5000"], "5000 shots need 5000 training images of each class, but class"),
         (["--num_seeds", "0"], "nothing to compare"),
-        (["--settings", "none.yaml"], "--settings: the file cannot be read"),
+        (["--settings", "none.yaml"], "--settings: none.yaml cannot be read"),
         (["--settings", "wrong.yaml"], "--settings: mine has no field tau"),
         (["--batch_sizes", "16,6", "--samples_per_class", "4"], "CE: samples_per_class"),
         (["--temperatures", "0.1,0"], r"CE \+ SupCon, temperature 0: temperature must be positive"),

@@ -144,7 +144,7 @@ def test_digits_need_no_data(tmp_path):
         (["--model_name_or_path", "no/such-model"], "'no/such-model' could not be loaded"),
         (["--data_dir", "nowhere"], "There is no folder 'nowhere'"),
         (["--dataset_name", "bob/none"], "'bob/none' could not be loaded"),
-        (["--k_shots", "1;5"], "--k_shots 1;5: expected numbers separated by commas"),
+        (["--k_shots", "1;5"], "--k_shots: got 1;5, but it takes numbers separated by commas"),
         (["--split", "test"], "split needs dataset_name or benchmark"),
         (
             ["--data_dir", "a", "--dataset_name", "b"],

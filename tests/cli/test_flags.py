@@ -15,6 +15,7 @@ from transformers import TrainingArguments, ViTImageProcessor
 
 from clce_hf import CLCEConfig
 from clce_hf.cli.arguments import ModelArguments, TrainArguments
+from clce_hf.cli.compare import CompareArguments
 from clce_hf.cli.data_arguments import DataArguments, LabeledImagesArguments
 from clce_hf.cli.errors import FLAGS, with_flag
 from clce_hf.cli.main import main
@@ -58,7 +59,10 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
         (["train", "--temperature", "-1"], "temperature must be positive"),
         (["train", "--variant", "mean"], "--variant"),
         (["train", "--samples_per_class", "5"], "samples_per_class=5 must divide"),
-        (["train", "--train_val_split", "2"], r"train_val_split must lie in (0, 1)"),
+        (
+            ["train", "--train_val_split", "2"],
+            "--train_val_split: got 2.0, but it must lie in (0, 1)",
+        ),
         (["train", "--validation_dir", "x"], "validation_dir needs train_dir"),
         (
             ["train", "--dataset_name", "x", "--train_dir", "y"],
@@ -68,21 +72,21 @@ def test_an_unknown_setting_in_a_config_file(tmp_path, capsys):
             ["train", "--train_dir", "y", "--dataset_revision", "z", *NO_MODEL],
             "A folder of images is not on the Hub: leave out dataset_name, dataset_config_name",
         ),
-        (["train", "nothing.yaml"], "the config file cannot be read"),
+        (["train", "nothing.yaml"], "the config file nothing.yaml cannot be read"),
         (["tarin"], "there is no command 'tarin'"),
-        (["train", "--dataset_name", "no/such-data"], "give --model_name_or_path"),
+        (["train", "--dataset_name", "no/such-data"], "--model_name_or_path: a data set needs"),
         (["train", "--dataset_name", "no/such-data", *NO_MODEL], "no/such-data"),
         (["train", "--dataset_name", "no/such-data", *NO_MODEL], "hf auth login"),
         (["train", "--train_dir", "no/folder", *NO_MODEL], "no folder 'no/folder'"),
-        (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type bert"),
+        (["train", "--train_dir", ".", "--model_type", "bert"], "--model_type: got bert, but"),
         (["train", "--resume_from_checkpoint", "none"], "no folder 'none'"),
         (["train", "--resume_from_checkpoint", "true"], "there is no checkpoint in"),
-        (["train", "--max_train_samples", "0"], "max_train_samples must be positive"),
+        (["train", "--max_train_samples", "0"], "--max_train_samples: got 0, but it"),
         (["train", "--mixup_alpha", "-1"], "mixup_alpha must be finite and not negative, got -1"),
         (["demo", "--do_eval", "false"], "demo trains and evaluates"),
         (["train", "--model_name_or_path", "no/such-model"], "no/such-model"),
         (["train", "--model_name_or_path", "no/such-model"], "hf auth login"),
-        (["train", "--model_type", "vit"], "--model_type needs --image_processor_name"),
+        (["train", "--model_type", "vit"], "--model_type: it needs an --image_processor_name"),
     ],
 )
 def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, capsys):
@@ -99,7 +103,7 @@ def test_a_bad_command_says_what_is_wrong_and_leaves(argv, message, tmp_path, ca
     [
         (["--image_column_name", "photo"], "--image_column_name: .* 'photo'.*image, label"),
         (["--label_column_name", "species"], "--label_column_name: .* 'species'.*image, label"),
-        (["--model_name_or_path", ""], "give --model_name_or_path.*google/vit"),
+        (["--model_name_or_path", ""], "--model_name_or_path: .*google/vit"),
         (
             ["--samples_per_class", "8", "--memory_size", "0"],
             "samples_per_class=8 fills the batch of 8",
@@ -122,7 +126,13 @@ def test_a_share_that_cannot_be_held_out_names_its_flag(folder, checkpoint, tmp_
 
 
 def test_every_argument_that_an_error_blames_has_a_flag():
-    kinds = (ModelArguments, DataArguments, LabeledImagesArguments, TrainArguments)
+    kinds = (
+        ModelArguments,
+        DataArguments,
+        LabeledImagesArguments,
+        TrainArguments,
+        CompareArguments,
+    )
     flags = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     files = (ROOT / "clce_hf").rglob("*.py")
     blamed = set(

@@ -41,11 +41,11 @@ def test_values_of_a_file_have_the_types_of_their_fields(tmp_path):
     ("content", "message"),
     [
         ("mine: {tau: 0.1}", "mine has no field tau"),
-        ("mine: {beta: much}", "mine: argument --beta: invalid float value: 'much'"),
-        ("mine: {variant: up}", "mine: argument --variant: invalid choice: 'up'"),
-        ("mine: 3", "the file must map the name of each method to its fields"),
-        ("[mine]", "the file must map the name"),
-        ("mine: {", "the file cannot be read"),
+        ("mine: {beta: much}", "mine, beta: invalid float value: 'much'"),
+        ("mine: {variant: up}", "mine, variant: invalid choice: 'up'"),
+        ("mine: 3", "methods.yaml must map the name of each method to its fields"),
+        ("[mine]", "methods.yaml must map names to values"),
+        ("mine: {", "methods.yaml cannot be read: .*line 1"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, content, message):

@@ -124,7 +124,8 @@ def test_a_recipe_trains(recipe, folder, tmp_path, monkeypatch):
 
 def saved(folder, model):
     model.save_pretrained(folder)
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    size = getattr(model.config, "image_size", 32)
+    ViTImageProcessor(size={"height": size, "width": size}).save_pretrained(folder)
     return str(folder)
 
 
@@ -191,7 +192,7 @@ def test_models_without_drop_path_refuse_it(name, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--drop_path_rate", "1"], r"drop_path_rate must lie in [0, 1)"),
+        (["--drop_path_rate", "1"], "--drop_path_rate: got 1.0, but it must lie in [0, 1)"),
         (["--drop_path_rate", "0.1"], "--drop_path_rate: the small ViT has no drop path"),
         (["--rand_augment", "true"], "--rand_augment is for photographs"),
     ],
