@@ -27,9 +27,10 @@ from clce_hf.training.labels import Batch, countable, required_arguments, split_
 from clce_hf.training.memory import EmbeddingMemory
 from clce_hf.training.meters import Meters
 from clce_hf.training.objective import objective_of
+from clce_hf.training.resuming import ResumingTrainer
 
 
-class CLCETrainer(HeadStartTrainer, PublishingTrainer):
+class CLCETrainer(HeadStartTrainer, ResumingTrainer, PublishingTrainer):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
     The constructor is that of `Trainer`. `args` may be a `CLCEConfig` or plain `TrainingArguments`;
@@ -226,15 +227,6 @@ class CLCETrainer(HeadStartTrainer, PublishingTrainer):
         folder = cast(str, self.state.best_model_checkpoint)
         if not checkpoints.load_weights(self, None, self._capture, folder):
             super()._load_best_model()
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        checkpoints.save_memory(self, self._memory, output_dir, self.args.gather_across_devices)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is not None:
-            checkpoints.load_memory(self, self._memory, checkpoint, self.args.gather_across_devices)
 
     def card_method(self) -> CardMethod:
         """Name CLCE, or cross-entropy where nothing is contrasted."""

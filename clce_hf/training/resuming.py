@@ -1,0 +1,140 @@
+"""Resuming as if the run had never stopped: random transforms, order of images, memory.
+
+Trainer restores the random generators of its process once the first batches are drawn. So these
+batches, all that dataloader workers draw, and orders that are not seeded differ from those of a run
+that never stopped. Here a checkpoint also holds how the batches of its epoch are drawn.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer
+from transformers.trainer_utils import has_length
+
+from clce_hf.training import checkpoints
+from clce_hf.training.drawing import Drawing, DrawingHere, Saved
+from clce_hf.training.memory import EmbeddingMemory
+from clce_hf.training.worker_states import DrawingInWorkers
+
+logger = logging.getLogger(__name__)
+
+
+class ResumingTrainer(Trainer):
+    """Trainer that resumes exactly; a run that never stops is Trainer's, bit by bit."""
+
+    _memory: EmbeddingMemory
+    _drawing: Drawing | None = None
+    _left_off: Saved | None = None
+    _has_loaded = False
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        trained = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        self._checkpoint, self._left_off = resume_from_checkpoint, None
+        if resume_from_checkpoint is not None and not self.args.ignore_data_skip:
+            file = self._drawing_file(resume_from_checkpoint)
+            self._left_off = torch.load(file, weights_only=True) if file.is_file() else None
+        self._evaluated = set(() if self._left_off is None else self._left_off["evaluated"])
+        if self._left_off is not None and not has_length(cast(Any, self.train_dataset)):
+            # Trainer takes all passes over a stream for one, and skips more than a pass holds.
+            return self._left_off["epoch"], self._left_off["batches"]
+        return trained
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: DataLoader, resume_from_checkpoint: str | None
+    ) -> Any:
+        model, loader = super()._prepare_for_training(
+            max_steps, train_dataloader, resume_from_checkpoint
+        )
+        self._drawing = _watch(loader)
+        return model, loader
+
+    def _run_epoch(self, *unnamed: Any, **named: Any) -> None:
+        if self._drawing is not None:
+            epoch, saved, skipped = named["epoch"], None, 0
+            if epoch == named["epochs_trained"] and named["resume_from_checkpoint"] is not None:
+                skipped = named["steps_trained_in_current_epoch"]
+                saved = self._saved_for(self._drawing, epoch, skipped)
+            self._drawing.begin_epoch(epoch, skipped, saved)
+        super()._run_epoch(*unnamed, **named)
+
+    def _saved_for(self, drawing: Drawing, epoch: int, skipped: int) -> Saved | None:
+        if self._left_off is not None and drawing.fits(self._left_off, epoch, skipped):
+            return self._left_off
+        needed = skipped or self.args.dataloader_persistent_workers
+        if needed and not self.args.ignore_data_skip and self.is_world_process_zero():
+            file = self._drawing_file(cast(str, self._checkpoint))
+            logger.warning(
+                f"The checkpoint {file.parent.name} has no {file.name} that fits: it was saved by "
+                "stock Trainer or with save_only_model, or with another batch size, accumulation, "
+                "number of processes or dataloader_num_workers. Random transforms of images differ "
+                "from those of a run that never stopped."
+            )
+        return None
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Collect the batches of a step; in a run that resumes, as if it had never stopped."""
+        if self._drawing is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        with self._drawing.drawing(self._load_between_batches):
+            samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._drawing.add_trained(len(samples[0]))
+        return samples
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """Return Trainer's loader, whose workers draw no second seed where they persist."""
+        loader = super().get_eval_dataloader(eval_dataset)
+        if self.is_in_train and self.args.dataloader_persistent_workers:
+            name = eval_dataset if isinstance(eval_dataset, str) else "eval"
+            if name in self._evaluated and hasattr(loader, "base_dataloader"):
+                cast(Any, loader).base_dataloader.generator = torch.Generator()
+            self._evaluated.add(name)
+        return loader
+
+    def _load_between_batches(self) -> None:
+        super()._load_rng_state(self._checkpoint)
+        self._has_loaded = True
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if not self._has_loaded:
+            super()._load_rng_state(checkpoint)
+        self._has_loaded = False
+        if checkpoint is not None:
+            checkpoints.load_memory(self, self._memory, checkpoint, self._gathers)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        checkpoints.save_memory(self, self._memory, output_dir, self._gathers)
+        if self._drawing is not None and self._drawing.has_begun:
+            state = self._drawing.state() | {"evaluated": sorted(self._evaluated)}
+            torch.save(state, self._drawing_file(output_dir))
+
+    @property
+    def _gathers(self) -> bool:
+        return cast(Any, self.args).gather_across_devices
+
+    def _drawing_file(self, folder: str) -> Path:
+        suffix = "" if self.args.world_size == 1 else f"_{self.args.process_index}"
+        return Path(folder, f"data_rng_state{suffix}.pth")
+
+
+def _watch(loader: Any) -> Drawing | None:
+    """Watch a loader of training batches; None for one that Accelerate has not prepared."""
+    base = getattr(loader, "base_dataloader", None)
+    if not isinstance(base, DataLoader):
+        return None
+    return DrawingInWorkers(loader, base) if base.num_workers else DrawingHere(loader, base)
