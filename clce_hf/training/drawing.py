@@ -51,7 +51,7 @@ class Drawing:
             saved: `state` where it stopped; None in later epochs, or if it is not known.
         """
         self._epoch, self._skipped, self._trained = epoch, skipped, skipped
-        self._saved, self._start = saved if skipped else None, None
+        self._saved, self._start = saved, None
 
     @contextlib.contextmanager
     def drawing(self, load: Callable[[], None]) -> Iterator[None]:
@@ -63,13 +63,46 @@ class Drawing:
         with contextlib.ExitStack() as stack:
             if self._start is None:
                 if self._saved is not None:
-                    set_random_state(self._saved["start"])
-                    self._place_sampler(self._saved["sampler"])
                     self._resume(self._saved, load, stack)
-                self._start = random_state()
-                generator = getattr(self._sampler, "generator", None)
-                self._sampler_start = None if generator is None else generator.get_state()
+                self._start, self._sampler_start = random_state(), self._sampler_state()
             yield
+
+    def _resume(self, saved: Saved, load: Callable[[], None], stack: contextlib.ExitStack) -> None:
+        sampler = self._sampler
+        # Accelerate and Trainer do not reach it through two wrappers, of a shard and a skip.
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self._epoch)
+        state = saved["sampler_start" if self._skipped else "sampler"]
+        if state is not None and self._sampler_state() is not None:
+            sampler.generator.set_state(state)
+        if self._skipped:
+            set_random_state(saved["start"])
+            then = self._draw_ahead(saved, load)
+            if sampler is not None and not self._is_stream:
+                stack.enter_context(self._order(then))
+
+    def _draw_ahead(self, saved: Saved, load: Callable[[], None]) -> Callable[[], None] | None:
+        """Return what is to be done between the drawing of the order and the first image."""
+
+    @contextlib.contextmanager
+    def _order(self, then: Callable[[], None] | None) -> Iterator[None]:
+        batch_sampler = self._innermost
+        sampler = batch_sampler.sampler
+        # Accelerate skips so many batches of one process, although each was one of every process.
+        done = (self._at_once - 1) * self._skipped * batch_sampler.batch_size
+
+        def indices() -> Iterator[int]:
+            for place, index in enumerate(sampler):
+                if place == 0 and then is not None:
+                    then()
+                if place >= done:
+                    yield index
+
+        batch_sampler.sampler = indices()
+        try:
+            yield
+        finally:
+            batch_sampler.sampler = sampler
 
     def add_trained(self, batches: int) -> None:
         """Count batches that are trained on."""
@@ -87,11 +120,9 @@ class Drawing:
             "batches": self._trained,
             "num_workers": self._base.num_workers,
             "start": self._start,
-            "sampler": self._sampler_start,
+            "sampler_start": self._sampler_start,
+            "sampler": self._sampler_state(),
         }
-
-    def _resume(self, saved: Saved, load: Callable[[], None], stack: contextlib.ExitStack) -> None:
-        """Arrange for what must happen while the first batches are drawn."""
 
     @property
     def _sampler(self) -> Any:
@@ -105,13 +136,9 @@ class Drawing:
             batch_sampler = batch_sampler.batch_sampler
         return batch_sampler
 
-    def _place_sampler(self, state: torch.Tensor | None) -> None:
-        sampler = self._sampler
-        # Accelerate and Trainer do not reach it through two wrappers, of a shard and a skip.
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self._epoch)
-        if (generator := getattr(sampler, "generator", None)) is not None and state is not None:
-            generator.set_state(state)
+    def _sampler_state(self) -> torch.Tensor | None:
+        generator = getattr(self._sampler, "generator", None)
+        return None if generator is None else generator.get_state()
 
 
 class DrawingHere(Drawing):
@@ -141,17 +168,17 @@ class DrawingHere(Drawing):
         """Return what a checkpoint must hold, with the state before the batch drawn ahead."""
         return super().state() | {"ahead": self._ahead, "workers": None}
 
-    def _resume(self, saved: Saved, load: Callable[[], None], stack: contextlib.ExitStack) -> None:
+    def _draw_ahead(self, saved: Saved, load: Callable[[], None]) -> Callable[[], None] | None:
         if saved["ahead"] is None:
-            return
+            return None
         # The batch that had been drawn ahead, then `load`, then those that had not been drawn yet.
         draw_ahead = functools.partial(set_random_state, saved["ahead"])
-        if self._is_stream:
-            skipped = self._skipped * self._at_once
-            self._after = {skipped: draw_ahead, skipped + self._at_once: load}
-        else:
-            stack.enter_context(_after_first_index(self._innermost, draw_ahead))
+        if not self._is_stream:
             self._after = {self._at_once: load}
+            return draw_ahead
+        skipped = self._skipped * self._at_once
+        self._after = {skipped: draw_ahead, skipped + self._at_once: load}
+        return None
 
     def _collate_and_note(self, rows: list[Any]) -> Any:
         batch = self._collate(rows)
@@ -162,21 +189,3 @@ class DrawingHere(Drawing):
             then()
         self._now = random_state()
         return batch
-
-
-@contextlib.contextmanager
-def _after_first_index(batch_sampler: Any, then: Callable[[], None]) -> Iterator[None]:
-    """Call `then` between the sampler's drawing of an order and the reading of the first image."""
-    sampler = batch_sampler.sampler
-
-    def indices() -> Iterator[int]:
-        for place, index in enumerate(sampler):
-            if place == 0:
-                then()
-            yield index
-
-    batch_sampler.sampler = indices()
-    try:
-        yield
-    finally:
-        batch_sampler.sampler = sampler
