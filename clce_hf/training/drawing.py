@@ -37,11 +37,6 @@ class Drawing:
         self._start: RandomState | None = None
         self._sampler_start: torch.Tensor | None = None
 
-    def fits(self, saved: Saved, epoch: int, skipped: int) -> bool:
-        """Whether `saved` is of this place in the data, and of as many workers."""
-        is_here = not skipped or (saved["epoch"], saved["batches"]) == (epoch, skipped)
-        return is_here and saved["num_workers"] == self._base.num_workers
-
     def begin_epoch(self, epoch: int, skipped: int, saved: Saved | None) -> None:
         """Take note of a new epoch, before its loader is made.
 
@@ -118,7 +113,6 @@ class Drawing:
         return {
             "epoch": self._epoch,
             "batches": self._trained,
-            "num_workers": self._base.num_workers,
             "start": self._start,
             "sampler_start": self._sampler_start,
             "sampler": self._sampler_state(),

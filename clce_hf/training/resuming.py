@@ -66,23 +66,43 @@ class ResumingTrainer(Trainer):
             epoch, saved, skipped = named["epoch"], None, 0
             if epoch == named["epochs_trained"] and named["resume_from_checkpoint"] is not None:
                 skipped = named["steps_trained_in_current_epoch"]
-                saved = self._saved_for(self._drawing, epoch, skipped)
+                saved = self._saved_for(epoch, skipped)
             self._drawing.begin_epoch(epoch, skipped, saved)
         super()._run_epoch(*unnamed, **named)
 
-    def _saved_for(self, drawing: Drawing, epoch: int, skipped: int) -> Saved | None:
-        if self._left_off is not None and drawing.fits(self._left_off, epoch, skipped):
-            return self._left_off
+    def _saved_for(self, epoch: int, skipped: int) -> Saved | None:
+        """Return what the checkpoint holds if it is of this place in the data, else warn."""
+        saved, file = self._left_off, self._drawing_file(cast(str, self._checkpoint))
+        settings = {} if saved is None else saved["settings"]
+        changed = settings.items() - self._drawing_settings.items()
+        if saved is None:
+            reason = (
+                f"has no {file.name}: it was saved by stock Trainer, with save_only_model, or by "
+                "another number of processes"
+            )
+        elif changed:
+            reason = f"was saved with {', '.join(f'{name}={value}' for name, value in changed)}"
+        elif skipped and (saved["epoch"], saved["batches"]) != (epoch, skipped):
+            reason = "is of another place in the data: a callback had ended an epoch early"
+        else:
+            return saved
         needed = skipped or self.args.dataloader_persistent_workers
         if needed and not self.args.ignore_data_skip and self.is_world_process_zero():
-            file = self._drawing_file(cast(str, self._checkpoint))
             logger.warning(
-                f"The checkpoint {file.parent.name} has no {file.name} that fits: it was saved by "
-                "stock Trainer or with save_only_model, or with another batch size, accumulation, "
-                "number of processes or dataloader_num_workers. Random transforms of images differ "
+                f"The checkpoint {file.parent.name} {reason}. Random transforms of images differ "
                 "from those of a run that never stopped."
             )
         return None
+
+    @property
+    def _drawing_settings(self) -> dict[str, int]:
+        args = self.args
+        return {
+            "per_device_train_batch_size": self._train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "dataloader_num_workers": args.dataloader_num_workers,
+            "world_size": args.world_size,
+        }
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -120,8 +140,8 @@ class ResumingTrainer(Trainer):
         super()._save_rng_state(output_dir)
         checkpoints.save_memory(self, self._memory, output_dir, self._gathers)
         if self._drawing is not None and self._drawing.has_begun:
-            state = self._drawing.state() | {"evaluated": sorted(self._evaluated)}
-            torch.save(state, self._drawing_file(output_dir))
+            others = {"evaluated": sorted(self._evaluated), "settings": self._drawing_settings}
+            torch.save(self._drawing.state() | others, self._drawing_file(output_dir))
 
     @property
     def _gathers(self) -> bool:
