@@ -42,7 +42,7 @@ class ResumingTrainer(Trainer):
         trained = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
-        self._checkpoint, self._left_off = resume_from_checkpoint, None
+        self._checkpoint, self._left_off, self._has_loaded = resume_from_checkpoint, None, False
         if resume_from_checkpoint is not None and not self.args.ignore_data_skip:
             file = self._drawing_file(resume_from_checkpoint)
             self._left_off = torch.load(file, weights_only=True) if file.is_file() else None
@@ -81,7 +81,9 @@ class ResumingTrainer(Trainer):
                 "another number of processes"
             )
         elif changed:
-            reason = f"was saved with {', '.join(f'{name}={value}' for name, value in changed)}"
+            reason = (
+                f"was saved with {', '.join(f'{name}={value}' for name, value in sorted(changed))}"
+            )
         elif skipped and (saved["epoch"], saved["batches"]) != (epoch, skipped):
             reason = "is of another place in the data: a callback had ended an epoch early"
         else:

@@ -23,8 +23,8 @@ _BYTES = 16_384
 class WorkerStates:
     """Takes the place of a loader's collate function and of its initialization of workers.
 
-    A worker counts its batches, and its record holds the count and the state after that batch. As
-    many are kept as a worker can be ahead of training, and one more.
+    A worker counts its batches, and its record holds the count and the state after that batch.
+    Enough are kept that what was trained on last is among them.
 
     Workers are numbered as in a run that never stopped: batch i of an epoch is drawn by worker i
     modulo their number. The loader of a run that resumes begins to count with a later batch, so its
@@ -32,13 +32,13 @@ class WorkerStates:
 
     Args:
         loader: whose workers are watched; they must not have started.
+        ahead: batches that are taken from the loader before they are trained on.
     """
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader, ahead: int) -> None:
         self._collate, self._initialize = loader.collate_fn, loader.worker_init_fn
         self._number = loader.num_workers
-        # One batch more is with Accelerate, which looks one ahead.
-        self._kept = (loader.prefetch_factor or 0) + 2
+        self._kept = (loader.prefetch_factor or 0) + ahead + 1
         shape = self._number, self._kept, _BYTES
         self._records = torch.zeros(shape, dtype=torch.uint8).share_memory_()
         self._count = 0  # of the process that collates
@@ -107,7 +107,7 @@ class DrawingInWorkers(Drawing):
 
     def __init__(self, loader: Any, base: DataLoader) -> None:
         super().__init__(loader, base)
-        self._workers = WorkerStates(base)
+        self._workers = WorkerStates(base, ahead=self._at_once)
 
     def begin_epoch(self, epoch: int, skipped: int, saved: Saved | None) -> None:
         """Take note of a new epoch, as `Drawing` does, and let its workers go on if they must."""
