@@ -1,21 +1,20 @@
 """The generators that transforms of images draw from: those of Python, numpy and torch's CPU."""
 
 import random
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 RandomState = dict[str, Any]
-"""Plain values and one tensor, so that `torch.load` reads a file of it with `weights_only`."""
+"""Of the kinds that Trainer itself puts into a checkpoint."""
 
 
 def random_state() -> RandomState:
     """Return the state of the generators, to be given to `set_random_state`."""
-    name, keys, *others = cast(tuple[Any, ...], np.random.get_state())
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *others),
+        "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
     }
 

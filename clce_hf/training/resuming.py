@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
+from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import has_length
 
 from clce_hf.training import checkpoints
@@ -21,6 +22,9 @@ from clce_hf.training.memory import EmbeddingMemory
 from clce_hf.training.worker_states import DrawingInWorkers
 
 logger = logging.getLogger(__name__)
+
+_DRAWING = "clce_drawing"
+"""Key in the file that Trainer writes the states of generators to, and reads only its own from."""
 
 
 class ResumingTrainer(Trainer):
@@ -43,11 +47,12 @@ class ResumingTrainer(Trainer):
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         self._checkpoint, self._left_off, self._has_loaded = resume_from_checkpoint, None, False
-        if resume_from_checkpoint is not None and not self.args.ignore_data_skip:
-            file = self._drawing_file(resume_from_checkpoint)
-            self._left_off = torch.load(file, weights_only=True) if file.is_file() else None
+        if resume_from_checkpoint is not None:
+            file = self._rng_file(resume_from_checkpoint)
+            self._left_off = _read(file).get(_DRAWING) if file.is_file() else None
         self._evaluated = set(() if self._left_off is None else self._left_off["evaluated"])
-        if self._left_off is not None and not has_length(cast(Any, self.train_dataset)):
+        has_no_length = not has_length(cast(Any, self.train_dataset))
+        if self._left_off is not None and has_no_length and not self.args.ignore_data_skip:
             # Trainer takes all passes over a stream for one, and skips more than a pass holds.
             return self._left_off["epoch"], self._left_off["batches"]
         return trained
@@ -72,13 +77,13 @@ class ResumingTrainer(Trainer):
 
     def _saved_for(self, epoch: int, skipped: int) -> Saved | None:
         """Return what the checkpoint holds if it is of this place in the data, else warn."""
-        saved, file = self._left_off, self._drawing_file(cast(str, self._checkpoint))
+        saved, file = self._left_off, self._rng_file(cast(str, self._checkpoint))
         settings = {} if saved is None else saved["settings"]
         changed = settings.items() - self._drawing_settings.items()
         if saved is None:
             reason = (
-                f"has no {file.name}: it was saved by stock Trainer, with save_only_model, or by "
-                "another number of processes"
+                f"does not tell in {file.name} how images are drawn: it was saved by stock "
+                "Trainer, with save_only_model, or by another number of processes"
             )
         elif changed:
             reason = (
@@ -143,15 +148,21 @@ class ResumingTrainer(Trainer):
         checkpoints.save_memory(self, self._memory, output_dir, self._gathers)
         if self._drawing is not None and self._drawing.has_begun:
             others = {"evaluated": sorted(self._evaluated), "settings": self._drawing_settings}
-            torch.save(self._drawing.state() | others, self._drawing_file(output_dir))
+            file = self._rng_file(output_dir)
+            torch.save(_read(file) | {_DRAWING: self._drawing.state() | others}, file)
 
     @property
     def _gathers(self) -> bool:
         return cast(Any, self.args).gather_across_devices
 
-    def _drawing_file(self, folder: str) -> Path:
-        suffix = "" if self.args.world_size == 1 else f"_{self.args.process_index}"
-        return Path(folder, f"data_rng_state{suffix}.pth")
+    def _rng_file(self, folder: str) -> Path:
+        suffix = "" if self.args.world_size <= 1 else f"_{self.args.process_index}"
+        return Path(folder, f"rng_state{suffix}.pth")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    with safe_globals():
+        return torch.load(file, weights_only=True)
 
 
 def _watch(loader: Any) -> Drawing | None:

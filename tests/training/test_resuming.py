@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from support import resumed_run
 from support.launching import launch
 from support.resuming import NoisyImages, NoisyStream, mix_at_random, run
@@ -69,6 +68,11 @@ def test_so_it_does_from_a_stream_that_is_read_several_times(tmp_path, fields):
     assert whole.state.global_step == 8
 
 
+def test_so_it_does_at_the_end_of_an_epoch_if_skipping_is_forbidden(tmp_path):
+    fields = {**PERSISTENT, "ignore_data_skip": True}
+    assert_resumes_exactly(tmp_path, NoisyImages(22), stops=[3], **fields)
+
+
 def test_so_it_does_in_two_processes(tmp_path):
     launch(resumed_run.__file__, str(tmp_path))
     found = json.loads((tmp_path / "losses.json").read_text())
@@ -119,7 +123,7 @@ def test_a_checkpoint_of_stock_trainer_is_told_of_only_where_it_matters(tmp_path
         assert not told(caplog)
         run(tmp_path / str(stop), resume=tmp_path / f"checkpoint-{stop}", data=NoisyImages(22))
     (message,) = told(caplog)
-    assert "checkpoint-2 has no data_rng_state.pth: it was saved by stock Trainer" in message
+    assert "checkpoint-2 does not tell in rng_state.pth how images are drawn" in message
 
 
 def test_batches_that_are_skipped_are_not_read(tmp_path):
@@ -136,8 +140,11 @@ def test_batches_that_are_skipped_are_not_read(tmp_path):
     assert Counted.read == 6 + 22 + 22
 
 
-def test_what_is_put_into_checkpoints_is_small_and_holds_no_code(tmp_path):
-    run(tmp_path, stop=1, data=NoisyImages(22), **WORKERS)
-    file = tmp_path / "checkpoint-1" / "data_rng_state.pth"
-    assert file.stat().st_size < 200_000
-    assert torch.load(file, weights_only=True)["batches"] == 1
+def test_stock_trainer_resumes_from_the_same_checkpoint(tmp_path):
+    run(tmp_path, stop=2, data=NoisyImages(22), **WORKERS)
+    assert (tmp_path / "checkpoint-2" / "rng_state.pth").stat().st_size < 100_000
+    stock = {"cls": Trainer, "arguments": TrainingArguments}
+    resumed = run(
+        tmp_path / "again", resume=tmp_path / "checkpoint-2", data=NoisyImages(22), **stock
+    )
+    assert resumed.state.global_step == 9
