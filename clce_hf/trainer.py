@@ -27,10 +27,16 @@ from clce_hf.training.label_range import check_stored_labels
 from clce_hf.training.labels import Batch, countable, split_labels
 from clce_hf.training.measuring import MeasuringTrainer
 from clce_hf.training.objective import objective_of
+from clce_hf.training.resuming import ResumingTrainer
 
 
 class CLCETrainer(
-    GroupingTrainer, HookingTrainer, MeasuringTrainer, HeadStartTrainer, PublishingTrainer
+    GroupingTrainer,
+    HookingTrainer,
+    MeasuringTrainer,
+    HeadStartTrainer,
+    ResumingTrainer,
+    PublishingTrainer,
 ):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
 
@@ -206,15 +212,6 @@ class CLCETrainer(
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         with detached(self.bare(self.model), None if is_sharded else self.projection_head):
             super()._load_best_model()
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        checkpoints.save_memory(self, self._memory, output_dir, self.args.gather_across_devices)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is not None:
-            checkpoints.load_memory(self, self._memory, checkpoint, self.args.gather_across_devices)
 
     def card_method(self) -> CardMethod:
         """Name CLCE, or cross-entropy where nothing is contrasted."""

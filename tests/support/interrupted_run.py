@@ -15,7 +15,8 @@ from transformers import HfArgumentParser, TrainerCallback
 
 from clce_hf import CLCEConfig, CLCETrainer
 from support.launching import leave_together, shard_on_cpu
-from support.tiny import Images, vit
+from support.resuming import NoisyImages
+from support.tiny import vit
 
 
 class KillWorker(TrainerCallback):
@@ -52,7 +53,7 @@ def main():
     if parsed[0].fsdp:
         shard_on_cpu()
     model = vit(hidden_dropout_prob=0.2)
-    trainer = CLCETrainer(model, parsed[0], train_dataset=Images(32, num_classes=3))
+    trainer = CLCETrainer(model, parsed[0], train_dataset=NoisyImages(32, num_classes=3))
     assert trainer.accelerator.num_processes == 2
     assert trainer.is_fsdp_enabled == bool(parsed[0].fsdp)
     if known.kill_at is not None:
