@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 from transformers.trainer_pt_utils import safe_globals
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import TrainOutput, has_length
 
 from clce_hf.training import checkpoints
 from clce_hf.training.drawing import Drawing, DrawingHere, Saved
@@ -34,6 +34,12 @@ class ResumingTrainer(Trainer):
     _drawing: Drawing | None = None
     _left_off: Saved | None = None
     _has_loaded = False
+
+    def _inner_training_loop(self, *args: Any, **named: Any) -> TrainOutput:
+        try:
+            return super()._inner_training_loop(*args, **named)
+        finally:
+            self._drawing = self._left_off = None
 
     def _init_training_state(
         self,

@@ -181,6 +181,7 @@ def test_a_push_takes_the_arguments_of_trainer(hub, tmp_path):
 
 def test_cached_files_are_not_downloaded_again(hub, tmp_path):
     trainer = make_trainer(tmp_path, hub_model_id="ann/kept")
+    trainer.train()  # which completes the config
     trainer.push_to_hub()
 
     def downloaded():
