@@ -14,7 +14,7 @@ test: $(INSTALLED)  ## run the tests, in two workers of one thread each
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## run the tests that make test leaves out
-	$(PYTHON) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-browser: $(INSTALLED)  ## open a report in Chromium, which apt installs where it is missing
 	which chromium chromedriver || (apt-get update && apt-get install --yes chromium chromium-driver)

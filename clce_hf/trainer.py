@@ -51,6 +51,7 @@ class CLCETrainer(
     """
 
     pushed_files = (PROJECTION_FILE,)
+    _labels_in_step: Tensor | int | None = None
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
     def __init__(
@@ -122,7 +123,7 @@ class CLCETrainer(
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, its learning rates decayed by layer where `layer_decay` is set."""
         is_new = self.optimizer is None
-        with self._with_head():
+        with self._with_head():  # whose parameters have a rate, too
             optimizer = super().create_optimizer(model)
             if is_new and self.args.layer_decay is not None:
                 decayed = cast(nn.Module, self.model if model is None else model)

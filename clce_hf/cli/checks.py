@@ -84,7 +84,7 @@ def check_optimizer(args: TrainingArguments, model: PreTrainedModel) -> None:
         Trainer.get_optimizer_cls_and_kwargs(args, model)
     except (ValueError, ImportError) as error:
         raise ArgumentError("optim_args" if args.optim_args else "optim", str(error)) from error
-    stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
     try:
         get_scheduler(
             args.lr_scheduler_type,

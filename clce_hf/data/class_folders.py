@@ -78,7 +78,7 @@ def _check_layout(top: Folder, classes: dict[str, Folder]) -> None:
             "up into the class folders or away, or name a folder that holds class folders."
         )
     for folder in top.folders.values():
-        files = [file for inner in folder.below() for file in inner.other]
+        files = [file for inner in folder.below() for file in inner.other if not _is_text(file)]
         if files and not folder.has_images():
             raise OSError(
                 f"The folder {folder.path!r} would be a class, but holds {_kinds(files)} and no "
@@ -87,6 +87,11 @@ def _check_layout(top: Folder, classes: dict[str, Folder]) -> None:
     for file in top.other:
         if not os.path.exists(file):
             raise OSError(f"{file!r} is a link that leads nowhere: mend it, or take it away.")
+
+
+def _is_text(file: str) -> bool:
+    """Whether a file lies beside images to describe them, and is none itself."""
+    return file.lower().endswith((".csv", ".html", ".json", ".md", ".txt", ".xml", ".yaml", ".yml"))
 
 
 def _instead_of_classes(top: Folder) -> str:
@@ -124,7 +129,7 @@ def _left_out(root: Folder, top: Folder) -> Iterator[str]:
         yield f"images beside the class folders ({len(top.images):,}: {_names(root, top.images)})"
     empty = [folder.path for folder in top.folders.values() if not folder.has_images()]
     if empty:
-        yield f"empty folders ({len(empty):,}: {_names(root, empty)})"
+        yield f"folders without images ({len(empty):,}: {_names(root, empty)})"
     found = list(root.below())
     if other := [file for folder in found for file in folder.other]:
         yield f"{_kinds(other)} that Pillow does not read ({_names(root, other)})"

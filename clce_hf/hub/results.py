@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets import DatasetInfo
 from huggingface_hub import EvalResult
 
 _NOT_MEASURED = ("runtime", "per_second", "model_preparation_time")
@@ -34,7 +35,7 @@ class Source:
 def source_of(dataset: Any) -> Source:
     """Return where a data set came from: the Hub, a folder, or a custom class."""
     info = getattr(dataset, "info", None)
-    if info is None:
+    if not isinstance(info, DatasetInfo):
         return Source() if dataset is None else Source(type(dataset).__name__)
     split = None if dataset.split is None else str(dataset.split)
     # `datasets` records a Hub data set's id nowhere but in the path of its cache files.

@@ -6,6 +6,7 @@ too, in a hook on the whole model, which returns its output beside the model's:
 DistributedDataParallel treats parameters as unused if no output depends on them.
 """
 
+import contextlib
 from typing import Any, Self
 
 import torch
@@ -153,19 +154,21 @@ class EmbeddingCapture:
 
     def _find_again(self) -> None:
         """Go over to the layer that a script has put in place of the one that was found."""
-        if any(module is self.layer for module in self.model.modules()):
-            return
+        with contextlib.suppress(AttributeError):
+            if self.model.get_submodule(self.name) is self.layer:
+                return
         self._unhook()
         self.name, self.layer = find_classification_layer(self.model, self._named)
         self._is_checked = self._named is not None
         if self._entered:
             self._hook()
 
-    def _keep(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def _keep(self, module: nn.Module, args: tuple, *more: Any) -> None:
         if not self._is_running:  # other callers' tensors must not be held or copied with the model
             return
+        # A copy of the model may run this hook without keyword arguments, once it is quantized.
+        kwargs, self._output = more
         self._input = args[0] if args else next(iter(kwargs.values()))
-        self._output = output
 
     @torch.compiler.disable  # runs after the compiled forward pass, on the tensor that it left
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:

@@ -10,7 +10,8 @@ def class_names(config: Any) -> list[str]:
     """Return the names of a model's classes in the order of its logits; none without a config."""
     named = getattr(config, "id2label", None) or {}
     # Keys may be strings, as Transformers' guide makes them, until the config is saved and loaded.
-    return [str(named[label]) for label in sorted(named, key=int)]
+    is_numbered = all(str(label).isdecimal() for label in named)
+    return [str(named[label]) for label in (sorted(named, key=int) if is_numbered else named)]
 
 
 def label_settings(names: list[str]) -> dict[str, Any]:

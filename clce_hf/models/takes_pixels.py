@@ -14,7 +14,9 @@ def check_takes_pixels(model: PreTrainedModel, processor: BaseImageProcessor) ->
     """
     if any(weights.is_meta or weights.numel() == 0 for weights in model.parameters()):
         return
-    pixels = processor([Image.new("RGB", (96, 64))], return_tensors="pt").get("pixel_values")
+    side = getattr(model.config, "image_size", None)
+    height, width = (side, side) if isinstance(side, int) else side or (64, 64)
+    pixels = processor([Image.new("RGB", (width, height))], return_tensors="pt").get("pixel_values")
     if pixels is None or pixels.dim() != 4:
         return  # transforms of the images say so
     was_training = model.training

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from clce_hf.training.random_state import RandomState, random_state, set_random_state
 
@@ -73,7 +73,7 @@ class Drawing:
         if self._skipped:
             set_random_state(saved["start"])
             then = self._draw_ahead(saved, load)
-            if sampler is not None and not self._is_stream:
+            if isinstance(self._innermost, BatchSampler) and not self._is_stream:
                 stack.enter_context(self._order(then))
 
     def _draw_ahead(self, saved: Saved, load: Callable[[], None]) -> Callable[[], None] | None:

@@ -109,4 +109,5 @@ def loss_and_outputs(loss: Tensor, outputs: Any) -> tuple[Tensor, Any]:
     if isinstance(outputs, dict):
         return loss, {**outputs, "loss": loss}
     others = (outputs,) if isinstance(outputs, Tensor) else outputs
-    return loss, (loss, *(others[1:] if others[0].dim() == 0 else others))
+    first = others[0]  # models that are given no labels leave None in the place of the loss
+    return loss, (loss, *(others[1:] if first is None or first.dim() == 0 else others))

@@ -33,11 +33,17 @@ class HookingTrainer(Trainer):
         self._memory: EmbeddingMemory | None = None
         self._hooked: EmbeddingCapture | None = None
         self._is_running = False
+        self._unwrapped: tuple[Any, nn.Module] | None = None
         super().__init__(*args, **named)
 
     def bare(self, model: Any) -> nn.Module:
         """Return a model without what wraps it to be run: DDP, FSDP or compilation."""
-        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if self._unwrapped is not None and self._unwrapped[0] is model:
+            return self._unwrapped[1]
+        bare = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if self._is_running:  # Accelerate looks at all modules, too long for every step
+            self._unwrapped = model, bare
+        return bare
 
     def capture_of(self, model: nn.Module) -> EmbeddingCapture | None:
         """Return what reads the embeddings of a bare model; None where nothing is contrasted."""
@@ -91,4 +97,4 @@ class HookingTrainer(Trainer):
             with self._hooked or contextlib.nullcontext():
                 yield
         finally:
-            self._is_running, self._hooked = False, None
+            self._is_running, self._hooked, self._unwrapped = False, None, None

@@ -1,11 +1,15 @@
 """Name a class id that the model does not have, before training where that is certain."""
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import datasets
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DefaultDataCollator, Trainer, default_data_collator
 
 from clce_hf.data.labels import COLUMN_NAMES, stored_labels
 from clce_hf.loss.targets import IGNORE_INDEX, outside_range
+from clce_hf.models.capture import candidate_layers
 
 
 def check_stored_labels(trainer: Trainer) -> None:
@@ -22,12 +26,19 @@ def check_stored_labels(trainer: Trainer) -> None:
     is_default = collator is default_data_collator or type(collator) is DefaultDataCollator
     if num_labels is None or trainer.compute_loss_func or not (is_plain and is_default):
         return
+    if not candidate_layers(cast(nn.Module, trainer.model)):
+        return  # the config is of another head than the model's
     key = trainer.label_names[0]
-    for name in COLUMN_NAMES if key == "labels" else (key,):
-        labels = stored_labels(dataset, name)
-        if labels is not None:
-            check_in_range(labels, num_labels, f" of the training data, in {name!r},")
-            return
+    names = COLUMN_NAMES if key == "labels" else (key,)
+    there: Any = ()
+    if isinstance(dataset, datasets.Dataset):
+        there = dataset.column_names
+    elif len(rows := cast(Any, dataset)) > 0 and isinstance(rows[0], Mapping):
+        there = rows[0]
+    name = next((name for name in names if name in there), None)
+    labels = None if name is None else stored_labels(dataset, name)
+    if labels is not None:
+        check_in_range(labels, num_labels, f" of the training data, in {name!r},")
 
 
 def check_in_range(labels: Tensor, num_labels: int, where: str = "") -> None:

@@ -43,6 +43,7 @@ def world(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ascii_alone_and_an_interruption(world):
     command = [sys.executable, "-X", "warn_default_encoding", in_ascii.__file__, str(world)]
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}

@@ -37,6 +37,7 @@ def forkserver():
     multiprocessing.set_start_method(before, force=True)
 
 
+@pytest.mark.slow
 def test_workers_that_are_not_forked(folder, checkpoint, tmp_path, forkserver):
     flags = ["--dataloader_num_workers", "1", "--mixup_alpha", "0.2", "--rand_augment", "true"]
     train(folder, checkpoint, tmp_path, *flags, "--do_eval", "false", "--eval_strategy", "no")

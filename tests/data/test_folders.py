@@ -55,6 +55,7 @@ def load(root):
         (["notes.txt", "bee/a.heic"], "2 files (.txt 1, .heic 1) that Pillow does not read ("),
         (["photos.zip", "bee/x"], "read (photos.zip, bee/x)"),
         (["metadata.csv"], "1 file (.csv 1)"),
+        (["annotations/1.xml", "annotations/2.XML"], "folders without images (1: annotations)"),
         (
             ["__MACOSX/ant/1.png", ".ipynb_checkpoints/1.png", "ant/._0.png"],
             "hidden images or folders (3: .ipynb_checkpoints, __MACOSX, ant/._0.png)",
@@ -77,7 +78,7 @@ def test_nothing_is_said_where_nothing_is_amiss(photos, caplog):
 def test_an_empty_class_folder_is_said(photos, caplog):
     (photos / "cow").mkdir()
     assert load(photos) == BOTH
-    assert "empty folders (1: cow)" in caplog.text
+    assert "folders without images (1: cow)" in caplog.text
 
 
 def test_links_are_followed(photos, tmp_path):

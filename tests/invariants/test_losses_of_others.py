@@ -337,3 +337,44 @@ def test_a_module_of_ones_own_resumes_and_keeps_its_best(tmp_path, cls, fields):
     resumed = trainer()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert logged(resumed, "loss") == logged(whole, "loss")
+
+
+class LeavesNone(Plain):
+    """Returns a tuple with None in the place of a loss, as the guides of Transformers show it."""
+
+    def forward(self, pixel_values, labels=None):
+        outputs = super().forward(pixel_values, labels)
+        return outputs.get("loss"), outputs["logits"]
+
+
+class Collects:
+    """Collects the batches of a step by itself."""
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        return [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)], None
+
+
+class Described(Images):
+    """With metadata of its own under a name that data sets of the Hub use."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        self.info, self.split = {"python_class": "DermaMNIST", "n_channels": 3}, "train"
+
+
+@pytest.mark.parametrize("cls", TRAINERS)
+@pytest.mark.parametrize(
+    ("subclass", "fields"),
+    [
+        (None, {"build": LeavesNone}),
+        (Collects, {"gradient_accumulation_steps": 2}),
+        (None, {"train": Described(24), "held_out": Described(8)}),
+    ],
+    ids=["None for a loss", "own batches", "own metadata"],
+)
+def test_what_else_stock_trains_and_evaluates(tmp_path, cls, subclass, fields):
+    of_class = cls if subclass is None else type("Own", (subclass, cls), {})
+    trainer = make(of_class, tmp_path, eval_strategy="epoch", **fields)
+    trainer.train()
+    assert len(logged(trainer, "eval_loss")) == 2
+    assert trainer.predict(Images(6)).predictions.shape == (6, 4)

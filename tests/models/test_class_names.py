@@ -8,6 +8,12 @@ from clce_hf.models.class_names import class_names
 NAMES = [f"class {i}" for i in range(12)]
 
 
+def test_keys_that_are_no_numbers_keep_their_order():
+    model = vit(num_labels=2)
+    model.config.id2label = {"b": 0, "a": 1}
+    assert class_names(model.config) == ["0", "1"]
+
+
 def test_keys_that_are_strings_are_numbers(tmp_path):
     """As Transformers' guide makes them; in the order of strings, 10 comes before 2."""
     model = vit(num_labels=12)

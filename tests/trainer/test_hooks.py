@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 import torch
-from support.beside_stock import TRAINERS
 from support.tiny import Images, beit, config, logged, vit
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.optim.swa_utils import AveragedModel
 from transformers import Trainer, TrainerCallback
 
 from clce_hf import CLCETrainer
@@ -70,6 +70,21 @@ def test_what_others_do_with_a_model_works_afterwards(tmp_path):
     quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
     assert quantized(BATCH).logits.shape == expected.shape
     torch.testing.assert_close(copy.deepcopy(model)(BATCH).logits, expected)
+
+
+class Average(TrainerCallback):
+    """Keeps an average of the weights, as many scripts do."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.average = AveragedModel(model)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch
+def test_a_copy_that_was_made_in_training_works_afterwards(tmp_path):
+    callback = Average()
+    make(tmp_path, callbacks=[callback]).train()
+    quantized = torch.ao.quantization.quantize_dynamic(callback.average.module.eval(), {nn.Linear})
+    assert quantized(BATCH).logits.shape == (4, 4)
 
 
 def test_a_pickled_model_loads_without_the_package(tmp_path):
@@ -201,10 +216,9 @@ def test_hooks_cost_no_recompilation(tmp_path, fields):
     assert graphs[0] == graphs[1]
 
 
-@pytest.mark.parametrize("cls", TRAINERS)
-def test_a_model_that_was_compiled_and_run_before_trains(tmp_path, cls):
+def test_a_model_that_was_compiled_and_run_before_trains(tmp_path):
     model = torch.compile(vit(), backend="aot_eager")
     model.train()(BATCH)
-    trainer = make(tmp_path, model, cls=cls, remove_unused_columns=False)
+    trainer = make(tmp_path, model, remove_unused_columns=False)
     trainer.train()
     assert len(logged(trainer, "loss")) == 2

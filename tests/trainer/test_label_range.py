@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.tiny import Images, config, logged, vit
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import ConcatDataset
-from transformers import TrainerCallback, default_data_collator
+from transformers import TrainerCallback, ViTForImageClassification, default_data_collator
 
 from clce_hf import CLCETrainer
 
@@ -96,6 +97,30 @@ def test_labels_that_are_changed_on_their_way_are_left_alone(tmp_path):
         lambda rows: {**rows, "label": [int(i) % 4 for i in rows["label"]]}
     )
     assert len(logged(trained(tmp_path, renumber), "loss")) == 3
+
+
+class OwnHead(ViTForImageClassification):
+    """Four classes, of which its config knows nothing."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = nn.Linear(32, 4)
+
+
+def test_a_config_of_another_head_is_no_limit(tmp_path):
+    images = Images(24)
+    model = OwnHead(vit(num_labels=2).config)
+    args = config(tmp_path, classification_layer="classifier")
+    trainer = CLCETrainer(model, args, train_dataset=as_table(images, label=images.targets))
+    trainer.train()
+    assert len(logged(trainer, "loss")) == 3
+
+
+def test_a_column_that_is_not_trained_is_no_limit(tmp_path):
+    images = Images(24)
+    soft = torch.eye(4)[torch.tensor(images.targets)].tolist()
+    rows = as_table(images, labels=soft, label=list(range(24)))
+    assert len(logged(trained(tmp_path, rows), "loss")) == 3
 
 
 def trained(folder, data, **named):

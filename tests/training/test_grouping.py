@@ -264,6 +264,7 @@ def test_data_loaders_that_would_leave_batches_ungrouped(tmp_path, cls):
     trainer.train()
 
 
+@pytest.mark.slow
 def test_two_processes_share_groups_in_every_way(tmp_path):
     script = ROOT / "tests" / "support" / "grouping_cases.py"
     output = launch(str(script), str(tmp_path)).stdout

@@ -73,6 +73,7 @@ def test_so_it_does_at_the_end_of_an_epoch_if_skipping_is_forbidden(tmp_path):
     assert_resumes_exactly(tmp_path, NoisyImages(22), stops=[3], **fields)
 
 
+@pytest.mark.slow
 def test_so_it_does_in_two_processes(tmp_path):
     launch(resumed_run.__file__, str(tmp_path))
     found = json.loads((tmp_path / "losses.json").read_text())
