@@ -33,10 +33,11 @@ def read(folder):
     settings = defaultdict(lambda: defaultdict(dict))
     for file in sorted(folder.glob(f"shots-*/*/*/{RECORD_FILE}")):
         run = json.loads(file.read_text(encoding="utf-8"))
-        data, model = file.parents[2].name.removeprefix("shots-").rsplit("-", 1)[0].rsplit("-", 1)
+        data, model, blocks = file.parents[2].name.removeprefix("shots-").rsplit("-", 2)
         regime = re.sub(r"(lr)(.+)-batch(\d+)-(\d+)(\D+)", r"\2, \3, \4 \5", file.parents[1].name)
         shots = run["shots"] or "all"
-        place = (NAMES.get(model, model), NAMES.get(data, data), shots, regime)
+        named = NAMES.get(model, model) + (", whole" if blocks == "None" else "")
+        place = (named, NAMES.get(data, data), shots, regime)
         settings[place][run["method"]][run["seed"]] = run["metrics"]
     return settings
 
