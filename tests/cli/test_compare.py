@@ -115,6 +115,7 @@ def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     assert min(times) > 0
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_resumes(tmp_path):
     flags = ["--methods", "ce,clce", "--output_dir", str(tmp_path), *QUICK]
     command = [sys.executable, "-m", "clce_hf", "compare", *flags]

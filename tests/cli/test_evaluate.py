@@ -192,12 +192,14 @@ def without_the_extra(folder, tmp_path_factory):
     return root, *finished.stdout.split("\n", 2)
 
 
+@pytest.mark.slow
 def test_without_the_extra_nothing_is_trained(without_the_extra):
     root, refused, *_ = without_the_extra
     assert 'pip install "clce_hf[reports]"' in refused
     assert not (root / "runs").exists()
 
 
+@pytest.mark.slow
 def test_without_the_extra_there_is_no_report_but_all_else(without_the_extra):
     root, _, refused, measured = without_the_extra
     assert 'pip install "clce_hf[reports]". Or leave the report out: --report false' in refused

@@ -81,6 +81,7 @@ def test_pictures_are_drawn_when_they_are_asked_for(tmp_path):
     assert "pictures=True" not in text
 
 
+@pytest.mark.slow
 def test_a_card_needs_no_extra_and_no_network(tmp_path):
     script = """
 import sys

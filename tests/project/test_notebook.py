@@ -10,6 +10,7 @@ pytestmark = pytest.mark.early
 NOTEBOOK = ROOT / "examples" / "finetune_vit.ipynb"
 
 
+@pytest.mark.slow
 def test_the_notebook(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_ann")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

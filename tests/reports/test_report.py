@@ -188,6 +188,7 @@ def test_runs_that_do_not_fit_are_refused(tmp_path):
         write(tmp_path, [run()], names=NAMES[:3])
 
 
+@pytest.mark.slow
 def test_without_the_extra_the_error_names_it(tmp_path):
     script = (
         "from pathlib import Path; from clce_hf.reports import write_report\n"

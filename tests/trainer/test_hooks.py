@@ -87,6 +87,7 @@ def test_a_copy_that_was_made_in_training_works_afterwards(tmp_path):
     assert quantized(BATCH).logits.shape == (4, 4)
 
 
+@pytest.mark.slow
 def test_a_pickled_model_loads_without_the_package(tmp_path):
     torch.save(ran(make(tmp_path, projection_dim=8)), tmp_path / "model.pt")
     script = """

@@ -46,7 +46,7 @@ def test_gradients_weights_and_logs_are_those_of_whole_batches(model, size, argu
     assert found["log"] < 1e-5
 
 
-@pytest.mark.parametrize("model", ["vit", "beit"])
+@pytest.mark.parametrize("model", ["vit", pytest.param("beit", marks=pytest.mark.slow)])
 def test_compiled_models_too(model, tmp_path):
     compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
     case = Case(model, missing=3, arguments={**compiled, **SIZE})
