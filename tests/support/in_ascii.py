@@ -3,12 +3,15 @@
 Run as `python in_ascii.py FOLDER`, with a model and a data set in the folder.
 """
 
+import signal
 import sys
 from pathlib import Path
 
 from clce_hf.cli.main import main
 
 if __name__ == "__main__":
+    # A shell has what it runs in the background ignore the interruption.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     images = ["--dataset_name", str(folder / "data")]
     model = ["--model_name_or_path", str(folder / "model")]
