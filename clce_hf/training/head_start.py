@@ -6,11 +6,9 @@ the model, and running statistics of batch normalization stay as they are.
 """
 
 import contextlib
-import random
 from collections.abc import Iterator
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from clce_hf.training.even_batches import fill_last_batches
 from clce_hf.training.head_start_rows import check_same_classes, rows_to_start_from
 from clce_hf.training.label_range import check_in_range
 from clce_hf.training.labels import split_labels
+from clce_hf.training.random_state import random_state, set_random_state
 
 
 class HeadStartTrainer(Trainer):
@@ -157,7 +156,7 @@ def _loader(trainer: Trainer, subset: Any) -> DataLoader:
 @contextlib.contextmanager
 def _own_random_numbers(seed: int) -> Iterator[None]:
     """Seed every generator within, and leave all of them as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
+    before = random_state()
     accelerator = torch.accelerator.current_accelerator()
     kind = "cpu" if accelerator is None else accelerator.type
     devices = range(torch.accelerator.device_count())
@@ -166,5 +165,4 @@ def _own_random_numbers(seed: int) -> Iterator[None]:
             set_seed(seed)
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        set_random_state(before)
