@@ -23,6 +23,8 @@ def lowest_versions(left_out: set[str]) -> list[str]:
     lists = [project["dependencies"], *(extras[name] for name in extras if name != "dev")]
     pins = {}
     for requirement in (Requirement(line) for lines in lists for line in lines):
+        if requirement.name == project["name"]:
+            continue  # the extra that is all the others
         (bound,) = requirement.specifier
         assert bound.operator == ">=", f"{requirement}: say the lowest version with >="
         name = canonicalize_name(requirement.name)

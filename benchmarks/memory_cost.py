@@ -16,7 +16,8 @@ import tempfile
 import time
 
 import torch
-from transformers import ViTConfig, ViTForImageClassification
+from taking_turns import Noise, seconds_of_steps
+from transformers import TrainerCallback, ViTConfig, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer
 from clce_hf.loss.distributed import Keys, contrastive_term
@@ -57,26 +58,32 @@ def extra_mib(size):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def make_trainer(size, folder):
+class FilledMemory(TrainerCallback):
+    """Fills the memory of a trainer, which is empty when training begins."""
+
+    def __init__(self, trainer, size):
+        self.trainer, self.size = trainer, size
+
+    def on_train_begin(self, *args, **kwargs):
+        if self.size:
+            self.trainer._memory.add(past_of(self.size))
+
+
+def make_trainer(size, steps, folder):
     torch.manual_seed(0)
     model = ViTForImageClassification(ViTConfig(num_labels=CLASSES))
-    trainer = CLCETrainer(model, CLCEConfig(folder, max_steps=1, memory_size=size))
-    trainer.create_optimizer()
-    trainer.is_in_train = True
-    trainer.current_gradient_accumulation_steps = 1
-    if size:
-        trainer._memory.add(past_of(size))
+    args = CLCEConfig(
+        folder,
+        max_steps=steps,
+        memory_size=size,
+        per_device_train_batch_size=BATCH,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = CLCETrainer(model, args, train_dataset=Noise(steps * BATCH, 224, CLASSES))
+    trainer.add_callback(FilledMemory(trainer, size))
     return trainer
-
-
-def seconds_of_step(trainer, batch):
-    start = time.perf_counter()
-    loss = trainer.training_step(trainer.model, dict(batch), torch.tensor(BATCH))
-    torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    loss.item()
-    return time.perf_counter() - start
 
 
 def in_turns(seconds_of, contenders, turns):
@@ -111,13 +118,11 @@ def main():
     if args.steps == 0:
         return
 
-    images = torch.randn(BATCH, 3, 224, 224)
-    batch = {"pixel_values": images, "labels": torch.arange(BATCH) % CLASSES}
+    sizes = args.sizes[0], args.sizes[-1]
     with tempfile.TemporaryDirectory() as folder:
-        ends = {size: make_trainer(size, folder) for size in (args.sizes[0], args.sizes[-1])}
-        steps = in_turns(lambda trainer: seconds_of_step(trainer, batch), ends, args.steps)
-    less, more = steps.values()
-    for size, seconds in steps.items():
+        trainers = [make_trainer(size, args.steps + 1, folder) for size in sizes]
+        less, more = seconds_of_steps(trainers, args.steps)
+    for size, seconds in zip(sizes, (less, more), strict=True):
         print(f"a step of ViT-base with {size:,}: {statistics.median(seconds):.2f} s")
     ratio = statistics.median(b / a for a, b in zip(less, more, strict=True))
     added = statistics.median(times[args.sizes[-1]]) - statistics.median(times[args.sizes[0]])

@@ -1,6 +1,7 @@
 """Time of a CLCETrainer step over a stock Trainer step: ViT-small, 224 px, batch 32.
 
-The two take turns in one process, each going first every other time; the ratio is the median.
+Both train as `train()` does, with the defaults, CLCETrainer's memory included, and take turns in
+one process, each going first every other time; the ratio is the median.
 
     python benchmarks/step_overhead.py --turns 12
 """
@@ -8,15 +9,15 @@ The two take turns in one process, each going first every other time; the ratio 
 import argparse
 import statistics
 import tempfile
-import time
 
 import torch
+from taking_turns import Noise, seconds_of_steps
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 from clce_hf import CLCETrainer
 
 
-def make_trainer(cls, folder):
+def make_trainer(cls, folder, args):
     torch.manual_seed(0)
     model = ViTForImageClassification(
         ViTConfig(
@@ -28,20 +29,16 @@ def make_trainer(cls, folder):
             num_labels=10,
         )
     )
-    trainer = cls(model, TrainingArguments(folder, max_steps=1))
-    trainer.create_optimizer()
-    return trainer
-
-
-def seconds_of_step(trainer, batch):
-    start = time.perf_counter()
-    count = torch.tensor(len(batch["labels"]), device=trainer.args.device)
-    loss = trainer.training_step(trainer.model, batch, num_items_in_batch=count)
-    torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    loss.item()
-    return time.perf_counter() - start
+    steps = args.turns + 1
+    settings = TrainingArguments(
+        folder,
+        max_steps=steps,
+        per_device_train_batch_size=args.batch,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    return cls(model, settings, train_dataset=Noise(steps * args.batch, 224, 10))
 
 
 def main():
@@ -50,21 +47,12 @@ def main():
     parser.add_argument("--turns", type=int, default=12)
     args = parser.parse_args()
 
-    batch = {
-        "pixel_values": torch.randn(args.batch, 3, 224, 224),
-        "labels": torch.arange(args.batch) % 10,
-    }
     with tempfile.TemporaryDirectory() as folder:
-        stock, ours = (make_trainer(cls, folder) for cls in (Trainer, CLCETrainer))
-        pairs = []
-        for turn in range(args.turns + 1):
-            order = (stock, ours) if turn % 2 else (ours, stock)
-            times = {trainer: seconds_of_step(trainer, dict(batch)) for trainer in order}
-            if turn:
-                pairs.append((times[stock], times[ours]))
-    ratios = [ours / stock for stock, ours in pairs]
-    print(f"stock Trainer  {statistics.median(s for s, _ in pairs):.3f} s per step")
-    print(f"CLCETrainer    {statistics.median(o for _, o in pairs):.3f} s per step")
+        trainers = [make_trainer(cls, folder, args) for cls in (Trainer, CLCETrainer)]
+        stock, ours = seconds_of_steps(trainers, args.turns)
+    ratios = [a / b for a, b in zip(ours, stock, strict=True)]
+    print(f"stock Trainer  {statistics.median(stock):.3f} s per step")
+    print(f"CLCETrainer    {statistics.median(ours):.3f} s per step")
     print(f"ratio          {statistics.median(ratios):.4f} (median of {len(ratios)} turns)")
 
 

@@ -7,13 +7,17 @@ if TYPE_CHECKING:
     from clce_hf.config import CLCEConfig
     from clce_hf.data.sampler import GroupByLabelSampler
     from clce_hf.loss.clce import CLCELoss, clce_loss, label_aware_contrastive_loss
+    from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
     from clce_hf.trainer import CLCETrainer
+    from clce_hf.training.knn_callback import KNNCallback
 
 __all__ = [
     "CLCEConfig",
     "CLCELoss",
     "CLCETrainer",
     "GroupByLabelSampler",
+    "KNNCallback",
+    "LogitAdjustedLoss",
     "clce_loss",
     "label_aware_contrastive_loss",
 ]
@@ -23,6 +27,8 @@ _MODULES = {
     "CLCELoss": "loss",
     "CLCETrainer": "trainer",
     "GroupByLabelSampler": "data.sampler",
+    "KNNCallback": "training.knn_callback",
+    "LogitAdjustedLoss": "loss",
     "clce_loss": "loss",
     "label_aware_contrastive_loss": "loss",
 }

@@ -1,8 +1,10 @@
 """Read settings from a YAML or JSON file, in the types of the fields that they are for."""
 
 import argparse
+import dataclasses
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -32,6 +34,18 @@ def read_settings(file: Path) -> dict[str, Any]:
     return {str(name): value for name, value in settings.items()}
 
 
+def names_of(kinds: Sequence[Any]) -> set[str]:
+    """Return the names of the settings that these dataclasses have."""
+    return {field.name for kind in kinds for field in dataclasses.fields(kind) if field.init}
+
+
+def did_you_mean(unknown: Sequence[str], known: Collection[str]) -> str:
+    """Return the known flags that are close to unknown names, for the end of a message, or ""."""
+    close = [difflib.get_close_matches(name, known, n=1) for name in unknown]
+    flags = [f"--{name}" for names in close for name in names]
+    return f" (did you mean {', '.join(flags)}?)" if flags else ""
+
+
 def with_types(settings: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, Any]:
     """Return the settings in the types of their fields, as flags of these values have them.
 
@@ -42,8 +56,14 @@ def with_types(settings: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, A
         kinds: the dataclasses that have these fields.
 
     Raises:
-        ArgumentError: for a value that a field cannot have, naming the field.
+        ArgumentError: for settings that are no fields, or a value that a field cannot have, naming
+            the field.
     """
+    known = names_of(kinds)
+    if unknown := sorted(settings.keys() - known):
+        names = ", ".join(unknown)
+        hint = did_you_mean(unknown, known)
+        raise ArgumentError(names, f"there is no setting {names}{hint}.")
     parser = HfArgumentParser(kinds, exit_on_error=False)
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     return {name: _typed(name, value, hints[name], parser) for name, value in settings.items()}
@@ -55,7 +75,8 @@ def _typed(name: str, value: Any, hint: Any, parser: argparse.ArgumentParser) ->
     # text is expected, true may be another choice, as in fsdp and resume_from_checkpoint.
     if type(value) in accepted or (isinstance(value, bool) and str in accepted):
         return value
+    written = str(value).lower() if isinstance(value, bool) else value  # as choices have it
     try:
-        return getattr(parser.parse_args([f"--{name}={value}"]), name)
+        return getattr(parser.parse_args([f"--{name}={written}"]), name)
     except argparse.ArgumentError as error:
         raise ArgumentError(name, f"{error.message}.") from error

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
+from clce_hf.evaluation.fit_calibration import fit_calibration
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
@@ -19,6 +20,7 @@ from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step
+from clce_hf.training.calibrating import CalibratingTrainer
 from clce_hf.training.forward import Forward, is_training, loss_and_outputs
 from clce_hf.training.grouping import GroupingTrainer
 from clce_hf.training.head_start import HeadStartTrainer
@@ -26,16 +28,19 @@ from clce_hf.training.hooking import HookingTrainer
 from clce_hf.training.label_range import check_stored_labels
 from clce_hf.training.labels import Batch, countable, split_labels
 from clce_hf.training.measuring import MeasuringTrainer
+from clce_hf.training.neighbors import NeighborsTrainer
 from clce_hf.training.objective import objective_of
 from clce_hf.training.resuming import ResumingTrainer
 
 
 class CLCETrainer(
     GroupingTrainer,
+    NeighborsTrainer,
     HookingTrainer,
     MeasuringTrainer,
     HeadStartTrainer,
     ResumingTrainer,
+    CalibratingTrainer,
     PublishingTrainer,
 ):
     """`transformers.Trainer` for image classifiers, trained with CLCE.
@@ -51,6 +56,7 @@ class CLCETrainer(
     """
 
     pushed_files = (PROJECTION_FILE,)
+    fit_calibration = staticmethod(fit_calibration)
     _labels_in_step: Tensor | int | None = None
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
@@ -220,7 +226,8 @@ class CLCETrainer(
 
     def card_settings(self) -> dict[str, str]:
         """Return the settings of the loss and of the training, by name."""
-        return card_settings(self.args, self._train_batch_size, super().card_settings())
+        training = super().card_settings()
+        return card_settings(self.args, self._train_batch_size, training, self.compute_loss_func)
 
     def draw_pictures(self, folder: Path) -> dict[str, Path]:
         """Draw the training curve and a map of the embeddings of the last evaluation."""

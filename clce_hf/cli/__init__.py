@@ -1,4 +1,4 @@
-"""The command line: `train`, `evaluate`, `compare` and `demo`.
+"""The command line: `train`, `evaluate`, `embed`, `compare`, `demo` and `env`.
 
 Flags become values here and nowhere else, and errors of the other rooms get the name of a flag
 here. What a command does lives in the other rooms.

@@ -9,11 +9,12 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from clce_hf.cli.checks import check_flags
-from clce_hf.cli.ranges import DECAY, OF_TRAINING, check_ranges
+from clce_hf.cli.ranges import DECAY, NOT_NEGATIVE, OF_TRAINING, check_ranges
 from clce_hf.config import CLCEConfig
 from clce_hf.errors import ArgumentError
 from clce_hf.models.pretrained import HubOptions, create_model, load_model
 
+Calibrate = Literal["auto", "true", "false"]
 HeadStart = Literal["auto", "class_means", "none"]
 
 
@@ -146,13 +147,28 @@ class TrainArguments(CLCEConfig):
             "where a pretrained model got a new one."
         },
     )
+    logit_adjustment: float = field(
+        default=0.0,
+        metadata={
+            "help": "Scale of the log frequencies of the classes that are added to the logits in "
+            "training, for rare classes; 1 is the paper's, 0 leaves them out."
+        },
+    )
     card_pictures: bool = field(
         default=False,
         metadata={"help": "With --push_to_hub, draw a training curve and a map for the card."},
     )
 
+    calibrate: Calibrate = field(
+        default="auto",
+        metadata={
+            "help": "After training, fold a temperature into the classification layer that is "
+            "fitted on the held-out images; auto does where they are enough."
+        },
+    )
+
     def __post_init__(self) -> None:
-        check_ranges(self, OF_TRAINING)
+        check_ranges(self, {**OF_TRAINING, "logit_adjustment": NOT_NEGATIVE})
         # What auto comes to is known when the model is loaded, and put in its place then.
         chosen, self.head_init = self.head_init, None
         super().__post_init__()

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, get_schedu
 from transformers.integrations import get_available_reporting_integrations
 
 from clce_hf.errors import ArgumentError
+from clce_hf.evaluation.suite import TOP_5
 
-METRICS = ("accuracy", "loss", "contrastive_loss")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", TOP_5, "loss", "contrastive_loss")
 """What a run of the command line can choose its best model by."""
 
 _NEVER_LISTED = {"azure_ml", "flyte"}
@@ -54,6 +55,14 @@ def check_flags(args: TrainingArguments) -> None:
         )
 
 
+def check_has_top_5(flag: str, metric: str | None, num_classes: int) -> None:
+    """Raise `ArgumentError` where a flag names the top-5 accuracy of five classes or fewer."""
+    if metric is not None and metric.removeprefix("eval_") == TOP_5 and num_classes <= 5:
+        raise ArgumentError(
+            flag, f"{TOP_5} is measured of more than 5 classes, and there are {num_classes}."
+        )
+
+
 def check_left_out(args: TrainingArguments, why: str) -> None:
     """Raise `ArgumentError` for a flag of `train` that another command has no use for.
 
@@ -61,21 +70,21 @@ def check_left_out(args: TrainingArguments, why: str) -> None:
         args: of the command.
         why: what it does instead.
     """
-    for name in ("do_train", "do_eval", "resume_from_checkpoint", "push_to_hub"):
+    for name in ("do_train", "do_eval", "resume_from_checkpoint", "push_to_hub", "calibrate"):
         if getattr(args, name) != type(args).__dataclass_fields__[name].default:
             raise ArgumentError(name, f"{why}: leave it out.")
 
 
-def check_can_write(folder: str | None) -> None:
+def check_can_write(folder: str | None, flag: str = "output_dir") -> None:
     """Make the folder of a run; raise `ArgumentError` where no file can be written there."""
     if not folder:
-        raise ArgumentError("output_dir", "name a folder.")
+        raise ArgumentError(flag, "name a folder.")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ArgumentError("output_dir", f"nothing can be written there: {error}.") from error
+        raise ArgumentError(flag, f"nothing can be written there: {error}.") from error
 
 
 def check_optimizer(args: TrainingArguments, model: PreTrainedModel) -> None:

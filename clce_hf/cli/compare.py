@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,8 +9,9 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import set_seed
 
-from clce_hf.cli.arguments import ModelArguments
-from clce_hf.cli.checks import check_can_write, check_left_out
+from clce_hf.cli.arguments import ModelArguments, TrainArguments
+from clce_hf.cli.checks import check_can_write, check_has_top_5, check_left_out
+from clce_hf.cli.compare_arguments import CompareArguments
 from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import before_traceback, user_errors, with_flag
 from clce_hf.cli.parsing import read_numbers
@@ -19,10 +19,11 @@ from clce_hf.cli.printing import printing
 from clce_hf.cli.train import Images, load_images, make_trainer
 from clce_hf.comparison.grid import Cell, grid
 from clce_hf.comparison.methods import METHODS, Method, read_methods, vary
+from clce_hf.comparison.ranking import RANKINGS
 from clce_hf.comparison.results import write_results
 from clce_hf.comparison.run import is_done, load_runs, run_cells, train_and_measure
 from clce_hf.comparison.settings import keep_settings
-from clce_hf.config import CLCEConfig
+from clce_hf.comparison.tables import check_measured
 from clce_hf.data.labels import read_labels
 from clce_hf.data.low_shot import low_shot_rows
 from clce_hf.errors import ArgumentError, UserError
@@ -33,38 +34,11 @@ from clce_hf.reports.extra import check_can_draw
 _NOT_SHARED = ("output_dir", "seed", "run_name", "token", "hub_token")
 """What runs of one comparison may differ in, and what is secret."""
 
-
-@dataclass
-class CompareArguments:
-    """What to compare. Lists are separated by commas."""
-
-    methods: str = field(
-        default="ce,supcon,clce",
-        metadata={"help": f"Any of {', '.join(METHODS)}."},
-    )
-    settings: str | None = field(
-        default=None,
-        metadata={"help": "YAML or JSON file of more methods: a name, and fields with values."},
-    )
-    num_seeds: int = field(
-        default=5, metadata={"help": "Runs of each method, at seeds from --seed on."}
-    )
-    shots: str | None = field(
-        default=None, metadata={"help": "Numbers of training images of each class; default all."}
-    )
-    batch_sizes: str | None = field(
-        default=None, metadata={"help": "Values of --per_device_train_batch_size."}
-    )
-    contrastive_weights: str | None = field(
-        default=None, metadata={"help": "Values of lambda for each method with a contrastive term."}
-    )
-    temperatures: str | None = field(
-        default=None, metadata={"help": "Values of tau for each method with a contrastive term."}
-    )
+_WHAT_IT_DOES = "compare trains and measures what is not done yet"
 
 
 def compare(
-    arguments: CompareArguments, model: ModelArguments, data: DataArguments, args: CLCEConfig
+    arguments: CompareArguments, model: ModelArguments, data: DataArguments, args: TrainArguments
 ) -> list[Table] | None:
     """Train every cell that is not done yet; the process that finishes the last writes the results.
 
@@ -81,12 +55,15 @@ def compare(
     folder = Path(str(args.output_dir))
     with user_errors("preparing the comparison"):
         check_can_draw()  # before hours of training
-        check_left_out(args, "compare trains and measures what is not done yet")
+        check_left_out(args, _WHAT_IT_DOES)
         cells = _cells(arguments, args)
         check_can_write(args.output_dir)
     _keep_settings(folder, model, data, args)
     data.warn_of_shared_images()
     images = load_images(model, data, args.seed)
+    names = images[0].features["labels"].names
+    with user_errors("preparing the comparison"):
+        check_has_top_5("rank_by", arguments.rank_by, len(names))
     for shots in {cell.shots for cell in cells}:
         _low_shot(images[0], shots, args.seed)
 
@@ -99,16 +76,14 @@ def compare(
     run_cells(cells, folder / "cells", train)
     if not all(is_done(cell, folder / "cells") for cell in cells):
         return None
-    held_out = images[1]
-    return write_results(
-        folder,
-        list(load_runs(cells, folder / "cells")),
-        held_out.features["labels"].names,
-        lambda row: held_out[row]["image"],
-    )
+    runs = list(load_runs(cells, folder / "cells"))
+    ranking = RANKINGS[arguments.rank_by]
+    with user_errors("ranking the methods"):
+        check_measured(runs, ranking)
+    return write_results(folder, runs, names, lambda row: images[1][row]["image"], ranking)
 
 
-def _cells(arguments: CompareArguments, args: CLCEConfig) -> list[Cell]:
+def _cells(arguments: CompareArguments, args: TrainArguments) -> list[Cell]:
     methods = _methods(arguments)
     if not methods or arguments.num_seeds < 1:
         raise ValueError("There is nothing to compare: name at least one method and one seed.")
@@ -140,36 +115,30 @@ def _methods(arguments: CompareArguments) -> list[Method]:
     if arguments.settings is None:
         return methods
     try:
-        return methods + read_methods(Path(arguments.settings))
+        return methods + read_methods(Path(arguments.settings), TrainArguments)
     except ValueError as error:
         raise ArgumentError("settings", str(error)) from error
 
 
-def _settings(cell: Cell, args: CLCEConfig, folder: str) -> CLCEConfig:
+def _settings(cell: Cell, args: TrainArguments, folder: str) -> TrainArguments:
     changed: dict[str, Any] = {"seed": cell.seed, **cell.method.settings}
     if cell.batch_size is not None:
         changed["per_device_train_batch_size"] = cell.batch_size
     try:
-        return dataclasses.replace(args, output_dir=folder, **changed)
+        changed_args = dataclasses.replace(args, output_dir=folder, **changed)
+        check_left_out(changed_args, _WHAT_IT_DOES)
+        return changed_args
     except ValueError as error:
         raise UserError(f"{cell.method.name}: {with_flag(error)}") from error
 
 
 def _keep_settings(
-    folder: Path, model: ModelArguments, data: DataArguments, args: CLCEConfig
+    folder: Path, model: ModelArguments, data: DataArguments, args: TrainArguments
 ) -> None:
-    settings = {
-        name: value
-        for part in (model, data, args)
-        for name, value in dataclasses.asdict(part).items()
-        if name not in _NOT_SHARED
-    }
     try:
-        keep_settings(folder, settings)
+        keep_settings(folder, (model, data, args), apart_from=_NOT_SHARED)
     except ValueError as error:
-        raise UserError(
-            f"{error} Name another --output_dir, or resume with the same settings."
-        ) from error
+        raise UserError(str(error)) from error
 
 
 def _low_shot(images: Dataset, shots: int | None, seed: int) -> Dataset:
@@ -183,7 +152,7 @@ def _low_shot(images: Dataset, shots: int | None, seed: int) -> Dataset:
 
 
 def _train(
-    cell: Cell, model: ModelArguments, data: DataArguments, args: CLCEConfig, images: Images
+    cell: Cell, model: ModelArguments, data: DataArguments, args: TrainArguments, images: Images
 ) -> Run:
     train = _low_shot(images[0], cell.shots, cell.seed)
     with tempfile.TemporaryDirectory() as folder:

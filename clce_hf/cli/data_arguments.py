@@ -1,5 +1,6 @@
 """Flags that say which images to train on, and which to evaluate on."""
 
+import dataclasses
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from clce_hf.cli.ranges import COUNT, INNER_SHARE, check_ranges
 from clce_hf.data.class_counts import describe
 from clce_hf.data.load import load_labeled_images, load_splits
 from clce_hf.data.mixing import check_alphas
+from clce_hf.data.sources import ImageFolders
 
 _RANGES = {"train_val_split": INNER_SHARE, "max_train_samples": COUNT, "max_eval_samples": COUNT}
 
@@ -129,6 +131,32 @@ class LabeledImagesArguments(ImageArguments):
             self.source, self.preset, split=self.split, cache_dir=cache_dir, token=token
         )
         _say_what_is_found(evaluation=images)
+        return images
+
+
+@dataclass
+class ImagesArguments(LabeledImagesArguments):
+    """Which images to embed; they need no labels."""
+
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of images (CLASS/*.jpg or *.jpg), instead of a named data set."},
+    )
+
+    def load(self, cache_dir: str | None = None, token: str | None = None) -> Dataset:
+        """Return the images of the split, with labels where they have them, and print which."""
+        source = self.source
+        if isinstance(source, ImageFolders):
+            source = dataclasses.replace(source, may_lack_labels=True)
+        images = load_labeled_images(
+            source,
+            self.preset,
+            split=self.split,
+            may_lack_labels=self.label_column_name is None,
+            cache_dir=cache_dir,
+            token=token,
+        )
+        _say_what_is_found(images=images)
         return images
 
 

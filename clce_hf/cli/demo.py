@@ -20,6 +20,7 @@ def demo(argv: Sequence[str]) -> None:
         model, data, args = parse(argv)
         with user_errors("preparing the demo"):
             check_left_out(args, "demo trains and evaluates two models, and keeps none")
+        args.calibrate = "false"
         if weight is not None:
             args.contrastive_weight = weight
         with tempfile.TemporaryDirectory() as folder:

@@ -13,14 +13,16 @@ from clce_hf.cli.arguments import HubArguments
 from clce_hf.cli.checks import check_can_write
 from clce_hf.cli.data_arguments import LabeledImagesArguments
 from clce_hf.cli.errors import before_traceback, user_errors
+from clce_hf.cli.measurement_tables import tables
 from clce_hf.cli.parsing import read_numbers
 from clce_hf.cli.ranges import COUNT, PAIR, check_ranges
 from clce_hf.data.transforms import evaluation_rows, with_images
-from clce_hf.errors import abbreviate
+from clce_hf.errors import UserError, abbreviate
+from clce_hf.evaluation.by_class import accuracy_by_class
+from clce_hf.evaluation.finite import check_finite
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.record import Predictions, Run
 from clce_hf.evaluation.suite import LeftOut, Measurements, measure
-from clce_hf.evaluation.table import Table
 from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
 from clce_hf.models.pretrained import load_checkpoint
@@ -84,8 +86,15 @@ def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Meas
     has_head = not any(name.startswith(head) for name in missing)
     rows: Any = with_images(images, evaluation_rows(processor))
     with before_traceback(lambda: f"measuring the model on the images of {data.in_words}"):
+        predictions = infer(model, rows, arguments.batch_size, arguments.classification_layer)
+        try:
+            check_finite(predictions, model)
+        except ValueError as error:
+            raise UserError(
+                f"--model_name_or_path {arguments.model_name_or_path}: {error}"
+            ) from error
         predictions, names, left_out = _match_classes(
-            infer(model, rows, arguments.batch_size, arguments.classification_layer),
+            predictions,
             images.features["labels"].names,
             class_names(model.config) if has_head else None,
         )
@@ -97,7 +106,11 @@ def evaluate(arguments: EvaluateArguments, data: LabeledImagesArguments) -> Meas
             num_episodes=arguments.num_episodes,
             seed=arguments.seed,
         )
-    measured = replace(measured, left_out=(*left_out, *measured.left_out))
+    classes = ()
+    if predictions.knows_classes:
+        classes = accuracy_by_class(predictions.predicted, predictions.labels, names)
+    left_out = (*left_out, *measured.left_out)
+    measured = replace(measured, left_out=left_out, classes=classes)
     if PartialState().is_main_process:
         with before_traceback(lambda: f"writing the results into {arguments.output_dir}"):
             _write(arguments, measured, predictions, names, images)
@@ -162,23 +175,3 @@ def _write(
         class_names=names,
         image=lambda row: images[row]["image"],
     )
-
-
-def tables(measured: Measurements) -> list[Table]:
-    """What was measured and what was left out, to be read by people."""
-    metrics = measured.metrics
-    rows = [
-        (name.replace("_", " "), f"{value:.4f}" + _plus_minus(metrics, name))
-        for name, value in metrics.items()
-        if not name.endswith("_interval")
-    ]
-    shown = [Table("What was measured", ("", "value"), rows)]
-    if measured.left_out:
-        reasons = [(part.what, part.why) for part in measured.left_out]
-        shown.append(Table("What was left out", ("", "why"), reasons))
-    return shown
-
-
-def _plus_minus(metrics: dict[str, float], name: str) -> str:
-    interval = metrics.get(f"{name}_interval")
-    return "" if interval is None else f" +- {interval:.4f}"

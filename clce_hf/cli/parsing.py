@@ -1,8 +1,6 @@
 """Turn flags, and the config file before them, into values."""
 
-import dataclasses
-import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +12,7 @@ from clce_hf.cli.errors import with_flag
 from clce_hf.cli.image_arguments import DIGITS
 from clce_hf.cli.printing import printing
 from clce_hf.errors import ArgumentError
-from clce_hf.setting_files import read_settings, with_types
+from clce_hf.setting_files import did_you_mean, names_of, read_settings, with_types
 
 Arguments = tuple[ModelArguments, DataArguments, TrainArguments]
 """What `train` is asked to do."""
@@ -37,9 +35,11 @@ def parse_training(argv: Sequence[str], command: str, *more: Any) -> list[Any]:
         *more: dataclasses of further flags.
     """
     model_and_data = (ModelArguments, DataArguments)
-    model, data, *others = parse_flags(argv, command, *model_and_data, TrainArguments, *more)
+    model, data, *others = parse_flags(
+        argv, f"clce-hf {command}", *model_and_data, TrainArguments, *more
+    )
     if uses_small_vit(model, data):
-        return parse_flags(argv, command, *model_and_data, SmallViTArguments, *more)
+        return parse_flags(argv, f"clce-hf {command}", *model_and_data, SmallViTArguments, *more)
     return [model, data, *others]
 
 
@@ -48,18 +48,22 @@ def uses_small_vit(model: ModelArguments, data: DataArguments) -> bool:
     return data.benchmark == DIGITS and not model.is_named
 
 
-def parse_flags(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
+def parse_flags(argv: Sequence[str], program: str, *types: Any) -> list[Any]:
     """Return an instance of each dataclass, filled from the flags and the config file before them.
 
     Exits with a usage message for an unknown flag or a value out of range.
+
+    Args:
+        argv: what follows the program.
+        program: its name, for messages.
+        *types: dataclasses of the flags.
     """
     parser = HfArgumentParser(
         types,
-        prog=f"clce-hf {command}",
-        usage=f"clce-hf {command} [CONFIG.json|CONFIG.yaml] [--flag value ...]; --help lists all",
+        prog=program,
+        usage=f"{program} [CONFIG.json|CONFIG.yaml] [--flag value ...]; --help lists all",
         allow_abbrev=False,  # a new flag would change what an old abbreviation means
     )
-    known = _settings(types)
     argv = list(argv)
     if argv and _is_config_file(argv[0]):
         parser.set_defaults(**_read(Path(argv.pop(0)), types, parser))
@@ -75,7 +79,7 @@ def parse_flags(argv: Sequence[str], command: str, *types: Any) -> list[Any]:
         parser.error(f"{type(error).__name__}: {error}")
     if unknown_flags:
         names = [flag.split("=")[0][2:] for flag in unknown_flags if flag.startswith("--")]
-        hint = _did_you_mean(names, known)
+        hint = did_you_mean(names, names_of(types))
         if not names and any(map(_is_config_file, unknown_flags)):
             hint = " (one config file is taken, and it comes before the flags)"
         parser.error(f"unrecognized arguments: {' '.join(unknown_flags)}{hint}")
@@ -99,28 +103,14 @@ def read_numbers(text: str | None, flag: str, kind: type) -> list[Any]:
     return numbers
 
 
-def _did_you_mean(unknown: Sequence[str], known: Collection[str]) -> str:
-    close = [difflib.get_close_matches(name, known, n=1) for name in unknown]
-    flags = [f"--{name}" for names in close for name in names]
-    return f" (did you mean {', '.join(flags)}?)" if flags else ""
-
-
 def _is_config_file(argument: str) -> bool:
     return argument.lower().endswith((".json", ".yaml", ".yml"))
-
-
-def _settings(types: Sequence[Any]) -> set[str]:
-    return {field.name for kind in types for field in dataclasses.fields(kind) if field.init}
 
 
 def _read(file: Path, types: Sequence[Any], parser: HfArgumentParser) -> dict[str, Any]:
     """Return the settings of a config file in the types of their flags."""
     try:
-        settings, known = read_settings(file), _settings(types)
-        if unknown := sorted(settings.keys() - known):
-            hint = _did_you_mean(unknown, known)
-            parser.error(f"unknown settings in the config file: {', '.join(unknown)}{hint}")
-        return with_types(settings, types)
+        return with_types(read_settings(file), types)
     except ArgumentError as error:
         parser.error(f"in the config file, {error.argument}: {error}")
     except ValueError as error:

@@ -2,26 +2,32 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal
 
-from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from clce_hf.cli.arguments import ModelArguments, TrainArguments
-from clce_hf.cli.checks import check_can_write, check_fills_a_batch, check_optimizer
+from clce_hf.cli.calibrating import Calibrated, calibrate, check_calibrate
+from clce_hf.cli.checks import (
+    check_can_write,
+    check_fills_a_batch,
+    check_has_top_5,
+    check_optimizer,
+)
 from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import before_traceback, user_errors
+from clce_hf.cli.head_init import head_init
 from clce_hf.cli.parsing import uses_small_vit
 from clce_hf.cli.resuming import checkpoint_of, how_far
 from clce_hf.config import CLCEConfig
+from clce_hf.data.class_counts import class_counts
 from clce_hf.data.mixing import mix_training
 from clce_hf.data.sources import HubDataset
 from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
-from clce_hf.evaluation.hf_metrics import compute_accuracy
-from clce_hf.models.capture import candidate_layers
+from clce_hf.evaluation.compute_accuracies import compute_accuracies
+from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
@@ -31,14 +37,15 @@ from clce_hf.trainer import CLCETrainer
 
 @dataclass(frozen=True)
 class Outcome:
-    """Metrics of `Trainer.evaluate` after a run, and its seconds of training."""
+    """Metrics of `Trainer.evaluate` after a run, its seconds of training, and the calibration."""
 
     metrics: dict[str, float]
     seconds: float
+    calibrated: Calibrated
 
 
 def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -> Outcome:
-    """Train, evaluate and save, as `args.do_train` and `args.do_eval` say.
+    """Train, save, evaluate, and calibrate what was evaluated, as the arguments say.
 
     Raises:
         UserError: if the data or the model cannot be loaded or do not fit each other, or if the
@@ -52,7 +59,9 @@ def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -
     if args.do_train:
         data.warn_of_shared_images()
     set_seed(args.seed)
-    trainer = make_trainer(model, data, args, load_images(model, data, args.seed))
+    images = load_images(model, data, args.seed)
+    trainer = make_trainer(model, data, args, images)
+    check_calibrate(args, trainer, images[1])
     start = time.perf_counter()
     if args.do_train:
         with before_traceback(lambda: how_far(trainer)):
@@ -68,9 +77,10 @@ def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -
         with before_traceback(lambda: "evaluating the model"):
             metrics = trainer.evaluate()
             trainer.save_metrics("eval", metrics)
+    calibrated = calibrate(args, trainer)
     if args.push_to_hub:
         _push(trainer, data, args.card_pictures)
-    return Outcome(metrics, seconds)
+    return Outcome(metrics, seconds, calibrated)
 
 
 def _push(trainer: CLCETrainer, data: DataArguments, pictures: bool) -> None:
@@ -103,7 +113,7 @@ def load_images(model: ModelArguments, data: DataArguments, seed: int) -> Images
 
 
 def make_trainer(
-    model_arguments: ModelArguments, data: DataArguments, args: CLCEConfig, images: Images
+    model_arguments: ModelArguments, data: DataArguments, args: TrainArguments, images: Images
 ) -> CLCETrainer:
     """Load the model with a head for the classes of the images, and make its trainer.
 
@@ -117,10 +127,11 @@ def make_trainer(
     with user_errors("loading the model"):
         model, processor, new_weights = _load_model(model_arguments, data, args, names)
     with user_errors("preparing the training"):
+        check_has_top_5("metric_for_best_model", args.metric_for_best_model, len(names))
         if args.do_train:
             check_fills_a_batch(args, len(train))
             check_optimizer(args, model)
-        args.head_init = _head_init(args, model, new_weights)
+        args.head_init = head_init(args, model, new_weights)
         to_pixels = evaluation_rows(processor)
         train_rows, collator = mix_training(
             training_rows(processor, data.rand_augment) if data.may_be_augmented else to_pixels,
@@ -135,8 +146,17 @@ def make_trainer(
             train_dataset=with_images(train, train_rows),
             eval_dataset=with_images(held_out, to_pixels),
             processing_class=processor,
-            compute_metrics=compute_accuracy,
+            compute_loss_func=_loss(args, train),
+            compute_metrics=compute_accuracies,
         )
+
+
+def _loss(args: TrainArguments, train: Dataset) -> LogitAdjustedLoss | None:
+    """The logit-adjusted loss of the images to train on; None for cross-entropy as it is."""
+    if args.logit_adjustment == 0:
+        return None
+    counts = list(class_counts(train).values())
+    return LogitAdjustedLoss(counts, args.logit_adjustment, args.label_smoothing_factor)
 
 
 def _load_model(
@@ -157,34 +177,13 @@ def _load_model(
     return model.load(names)
 
 
-def _head_init(
-    args: CLCEConfig, model: PreTrainedModel, new_weights: set[str]
-) -> Literal["class_means"] | None:
-    """What the flag says or, of `auto`, class means where one classification layer is new.
-
-    Not where there are two, as in models with a distilled head: which one counts is not known. Nor
-    where weights are sharded, which may leave no process with a model to run beforehand.
-    """
-    wanted: str | None = args.head_init
-    if wanted == "auto" and not _is_sharded(args):
-        layer = args.classification_layer
-        candidates = candidate_layers(model) if layer is None else [layer]
-        new = [name for name in candidates if f"{name}.weight" in new_weights]
-        return "class_means" if len(new) == 1 else None
-    return "class_means" if wanted == "class_means" else None
-
-
-def _is_sharded(args: CLCEConfig) -> bool:
-    by_launcher = (parse_flag_from_env(f"ACCELERATE_USE_{n}") for n in ("FSDP", "DEEPSPEED"))
-    return bool(args.fsdp or args.deepspeed) or any(by_launcher)
-
-
 def summary(args: CLCEConfig, outcome: Outcome) -> str:
     """Return the lines that end a run."""
     lines = ["", "CLCE" if args.contrastive_weight > 0 else "Cross-entropy"]
     if "eval_accuracy" in outcome.metrics:
         lines.append(f"  accuracy       {outcome.metrics['eval_accuracy']:.2%}")
         lines.append(f"  cross-entropy  {outcome.metrics['eval_loss']:.4f}")
+    lines += outcome.calibrated.lines()
     if args.do_train:
         lines.append(f"  training time  {outcome.seconds:.1f} s")
         lines.append(f"  model          {args.output_dir}")

@@ -5,15 +5,19 @@ What is measured of each run lives in `evaluation`, pictures in `reports`, the f
 
 from clce_hf.comparison.grid import Cell, grid
 from clce_hf.comparison.methods import METHODS, Method, read_methods, vary
+from clce_hf.comparison.ranking import RANKINGS, Ranking
 from clce_hf.comparison.results import write_results
 from clce_hf.comparison.run import is_done, load_runs, run_cells, train_and_measure
 from clce_hf.comparison.settings import keep_settings
-from clce_hf.comparison.tables import summaries
+from clce_hf.comparison.tables import check_measured, summaries
 
 __all__ = [
     "METHODS",
+    "RANKINGS",
     "Cell",
     "Method",
+    "Ranking",
+    "check_measured",
     "grid",
     "is_done",
     "keep_settings",

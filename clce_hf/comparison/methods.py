@@ -14,7 +14,7 @@ from clce_hf.setting_files import read_settings, with_types
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train, by the fields of `CLCEConfig` in which it differs from the others."""
+    """A way to train, by the fields of its arguments in which it differs from the others."""
 
     name: str
     settings: Mapping[str, Any]
@@ -58,8 +58,12 @@ def vary(methods: Sequence[Method], **values: Sequence[float]) -> list[Method]:
     return varied
 
 
-def read_methods(file: Path) -> list[Method]:
-    """Read methods from a YAML or JSON file: names, each with fields of `CLCEConfig`.
+def read_methods(file: Path, arguments: type[CLCEConfig] = CLCEConfig) -> list[Method]:
+    """Read methods from a YAML or JSON file: names, each with fields of the arguments.
+
+    Args:
+        file: of the methods.
+        arguments: that a run of them has.
 
     Raises:
         ValueError: if the file cannot be read, holds something else, or a field or value does not
@@ -68,13 +72,13 @@ def read_methods(file: Path) -> list[Method]:
     content = read_settings(file)
     if not all(isinstance(fields, dict) for fields in content.values()):
         raise ValueError(f"{file} must map the name of each method to its fields.")
-    known = {field.name for field in dataclasses.fields(CLCEConfig)}
+    known = {field.name for field in dataclasses.fields(arguments)}
     methods = []
     for name, fields in content.items():
         if unknown := {str(field) for field in fields} - known:
             raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}.")
         try:
-            methods.append(Method(name, with_types(fields, [CLCEConfig])))
+            methods.append(Method(name, with_types(fields, [arguments])))
         except ArgumentError as error:
             raise ValueError(f"{name}, {error.argument}: {error}") from error
     return methods

@@ -7,7 +7,8 @@ from pathlib import Path
 from filelock import FileLock
 from PIL import Image
 
-from clce_hf.comparison.tables import summaries
+from clce_hf.comparison.ranking import ACCURACY, Ranking
+from clce_hf.comparison.tables import by_class, summaries
 from clce_hf.evaluation.record import Run
 from clce_hf.evaluation.table import Table
 from clce_hf.reports.report import write_report
@@ -20,6 +21,7 @@ def write_results(
     runs: Sequence[Run],
     class_names: Sequence[str],
     image: Callable[[int], Image.Image],
+    ranking: Ranking = ACCURACY,
 ) -> list[Table]:
     """Write `results.json`, `report.html` and its pictures.
 
@@ -28,14 +30,15 @@ def write_results(
         runs: all of them, measured on the same images.
         class_names: by label.
         image: gives the image of a row of the predictions.
+        ranking: the metric that methods are ranked by, which all runs have.
 
     Returns:
-        The tables of the report.
+        The tables of the methods.
 
     Raises:
         ModuleNotFoundError: without the `reports` extra.
     """
-    tables = summaries(runs)
+    tables = summaries(runs, ranking)
     with FileLock(folder / "lock"):  # another process may finish at the same time
         results = [{**run.settings, "metrics": run.metrics} for run in runs]
         text = json.dumps(results, indent=2) + "\n"
@@ -43,7 +46,7 @@ def write_results(
         write_report(
             folder,
             title="Losses compared",
-            tables=tables,
+            tables=[*tables, *by_class(runs, class_names)],
             runs=runs,
             class_names=class_names,
             image=image,

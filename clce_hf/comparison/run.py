@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from clce_hf.comparison.grid import Cell
+from clce_hf.errors import UserError
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.record import RECORD_FILE, Run
 from clce_hf.evaluation.suite import measure
@@ -62,6 +63,9 @@ def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Run:
         cell: that the trainer was made for.
         trainer: not trained yet.
         images: labeled, to be measured on.
+
+    Raises:
+        UserError: if the trained model returns numbers that are not finite.
     """
     clock = StepClock()
     trainer.add_callback(clock)
@@ -73,6 +77,12 @@ def train_and_measure(cell: Cell, trainer: CLCETrainer, images: Dataset) -> Run:
         args.per_device_eval_batch_size,
         args.classification_layer,
     )
+    # Its predictions would be class 0 throughout, which may even be the most frequent one.
+    if not (predictions.embeddings.isfinite().all() and predictions.logits.isfinite().all()):
+        raise UserError(
+            f"{cell} diverged: embeddings or logits are not finite. Lower its learning_rate, or "
+            "leave the method out, and give the command again: finished runs are kept."
+        )
     return Run(
         method=cell.method.name,
         seed=cell.seed,

@@ -4,6 +4,7 @@ A source says where images are stored, a preset how a known data set is split. N
 model, a loss or a flag of the command line.
 """
 
+from clce_hf.data.class_counts import label_counts
 from clce_hf.data.load import load_benchmark, load_labeled_images, load_splits
 from clce_hf.data.low_shot import low_shot_rows
 from clce_hf.data.mixing import MixingCollator, mix_training, with_one_hot_labels
@@ -20,6 +21,7 @@ __all__ = [
     "MixingCollator",
     "Preset",
     "evaluation_rows",
+    "label_counts",
     "load_benchmark",
     "load_labeled_images",
     "load_splits",

@@ -10,13 +10,15 @@ from clce_hf.data.image_column import as_images
 from clce_hf.errors import ArgumentError, abbreviate
 
 
-def standard_columns(dataset: Dataset, image_column: str, label_column: str, split: str) -> Dataset:
+def standard_columns(
+    dataset: Dataset, image_column: str, label_column: str | None, split: str
+) -> Dataset:
     """Keep the images and labels alone, as `image` and `labels`.
 
     Args:
         dataset: none of whose rows were selected yet.
         image_column: column of the images.
-        label_column: column of the labels.
+        label_column: column of the labels; None for images without labels.
         split: its name, for the errors.
 
     Raises:
@@ -24,7 +26,7 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str, spl
         ValueError: if a row has no image, or an array that is none.
     """
     for argument, column in (("image_column", image_column), ("label_column", label_column)):
-        if column not in dataset.column_names:
+        if column is not None and column not in dataset.column_names:
             message = (
                 f"{argument.replace('_', ' ')} {column!r}: the data set has no such column; it "
                 f"has {', '.join(dataset.column_names)}."
@@ -37,10 +39,20 @@ def standard_columns(dataset: Dataset, image_column: str, label_column: str, spl
                     "labels away."
                 )
             raise ArgumentError(argument, message)
-    columns = {image_column: "image", label_column: "labels"}
+    columns = {image_column: "image"}
+    if label_column is not None:
+        columns[label_column] = "labels"
     dataset = dataset.select_columns(list(columns))
     dataset = dataset.rename_columns({name: new for name, new in columns.items() if name != new})
     return as_images(dataset, image_column, split)
+
+
+def has_labels(dataset: Dataset, label_column: str) -> bool:
+    """Whether there is such a column with a label in it that is not hidden."""
+    feature = dataset.features.get(label_column)
+    if not isinstance(feature, ClassLabel | Value):
+        return feature is not None
+    return not set(dataset.unique(label_column)) <= _hidden(feature)
 
 
 def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, Dataset]:
@@ -86,10 +98,14 @@ def number_classes(splits: dict[str, Dataset], label_column: str) -> dict[str, D
     }
 
 
+def _hidden(feature: Any) -> set[Any]:
+    """Values that say that there is no label; -1 is how data sets of the Hub hide a test label."""
+    return {None, -1} if isinstance(feature, ClassLabel) else {None}
+
+
 def _check_labels(split: Dataset, name: str, values: set[Any], label_column: str) -> None:
     feature = split.features["labels"]
-    # -1 is how data sets of the Hub hide a test label.
-    hidden = {None, -1} if isinstance(feature, ClassLabel) else {None}
+    hidden = _hidden(feature)
     if any(value in hidden or value != value for value in values):  # NaN
         numbered = enumerate(_labels(split))
         rows = [str(row) for row, value in numbered if value in hidden or value != value]

@@ -27,9 +27,15 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
         The images to train on, and those that are held out.
 
     Raises:
-        ArgumentError: if a class has one image only, or the share is too small or too large for the
-            number of classes; the message names them.
+        ArgumentError: if the share is out of its range, or too small or too large for the number
+            of classes, or a class has one image only; the message names them.
     """
+    if not 0 < share < 1:
+        raise ArgumentError(
+            "held_out_share",
+            f"got {share}, but it must lie in (0, 1) where no images to evaluate on are named: "
+            "give a validation_dir or a share of the training images.",
+        )
     counts = {name: count for name, count in class_counts(dataset).items() if count}
     single = [name for name, count in counts.items() if count == 1]
     held_out = math.ceil(share * len(dataset))

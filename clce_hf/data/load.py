@@ -4,7 +4,13 @@ import warnings
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from clce_hf.data.classes import column_values, number_classes, select_classes, standard_columns
+from clce_hf.data.classes import (
+    column_values,
+    has_labels,
+    number_classes,
+    select_classes,
+    standard_columns,
+)
 from clce_hf.data.held_out import hold_out
 from clce_hf.data.presets import Preset, find_preset
 from clce_hf.data.sources import Source
@@ -54,7 +60,7 @@ def load_splits(
     if preset is None or not preset.is_few_shot:
         names += [name for name in ("validation", "test") if name in stored][:1]
     train, *others = _prepare(stored, names, source, preset).values()
-    _check_classes(train)
+    check_classes(train)
     if others:
         [held_out] = others
     else:
@@ -92,6 +98,7 @@ def load_labeled_images(
     preset: Preset | None = None,
     *,
     split: str | None = None,
+    may_lack_labels: bool = False,
     cache_dir: str | None = None,
     token: str | None = None,
 ) -> Dataset:
@@ -101,6 +108,7 @@ def load_labeled_images(
         source: where the images are.
         preset: how they are split, where that is known.
         split: its name; by default `novel`, else `test`, `validation`, `train` or the first.
+        may_lack_labels: whether images without labels are returned without the column `labels`.
         cache_dir: where downloads are kept; None for the default place.
         token: for private and gated data sets; None for the one that is logged in.
 
@@ -119,6 +127,8 @@ def load_labeled_images(
         raise ArgumentError(
             "split", f"split {split!r}: the data set has no such split, but {', '.join(there)}."
         )
+    if preset is None and may_lack_labels and not has_labels(stored[split], source.label_column):
+        return standard_columns(stored[split], source.image_column, None, split)
     # The training images of a preset number the classes of its other splits.
     names = [split] if preset is None else list(preset.splits)
     return _prepare(stored, names, source, preset)[split]
@@ -164,7 +174,8 @@ def _prepare(
     return splits
 
 
-def _check_classes(train: Dataset) -> None:
+def check_classes(train: Dataset) -> None:
+    """Raise ValueError if the images, whose `labels` are class ids, are of one class alone."""
     names = train.features["labels"].names
     if len(names) < 2:
         raise ValueError(

@@ -90,9 +90,11 @@ class ImageFolders(Source):
 
     Args:
         folders: by split.
+        may_lack_labels: whether a folder may hold images and no class folders. It gets no labels.
     """
 
     folders: Mapping[str, str]
+    may_lack_labels: bool = False
 
     def load(self, cache_dir: str | None = None, token: str | None = None) -> DatasetDict:
         """List the images, and log what is left out.
@@ -106,7 +108,7 @@ class ImageFolders(Source):
             if not Path(folder).is_dir():
                 raise OSError(f"There is no folder {folder!r}.")
             trees[split] = scan(os.path.abspath(folder))
-        return list_images(trees, cache_dir)
+        return list_images(trees, cache_dir, self.may_lack_labels)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 All of them are objects that pickle, as workers of a `DataLoader` need where they are not forked.
 """
 
+import contextlib
 import copy
 import os
 from collections.abc import Callable
@@ -29,6 +30,9 @@ _AS_FILES = datasets.Image(decode=False)
 _ROW = "__row__"
 """Column of the number of each row, which an error names."""
 
+IS_READABLE = "is_readable"
+"""Column of bools, where unreadable images are kept."""
+
 
 class UnreadableImageError(OSError):
     """An image is missing or damaged, or its pixels have no one meaning; the message names it."""
@@ -38,7 +42,9 @@ class UnreadableImageError(OSError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-def with_images(dataset: datasets.Dataset, transform: Transform) -> datasets.Dataset:
+def with_images(
+    dataset: datasets.Dataset, transform: Transform, keep_unreadable: bool = False
+) -> datasets.Dataset:
     """Return the data set with a transform of its rows, like `Dataset.with_transform`.
 
     Reading a row raises `UnreadableImageError` for an image that is missing, cannot be decoded, or
@@ -47,9 +53,12 @@ def with_images(dataset: datasets.Dataset, transform: Transform) -> datasets.Dat
     Args:
         dataset: with a column `image` of the feature `datasets.Image`.
         transform: of rows with decoded images of 8 bits a channel, turned as their EXIF says.
+        keep_unreadable: whether to raise nothing, give such a row the pixels of another image, and
+            say in the column `is_readable` which rows have their own.
     """
     stored = _with_row_numbers(dataset.cast_column("image", _AS_FILES))
-    return stored.with_transform(_DecodeAndTransform(transform))
+    decode = _MarkUnreadable(transform) if keep_unreadable else _DecodeAndTransform(transform)
+    return stored.with_transform(decode)
 
 
 def _with_row_numbers(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -72,6 +81,24 @@ class _DecodeAndTransform:
         numbers = rows.pop(_ROW)
         images = [_decode(*row) for row in zip(rows["image"], numbers, strict=True)]
         return self.transform({**rows, "image": images})
+
+
+@dataclass(frozen=True)
+class _MarkUnreadable:
+    transform: Transform
+
+    def __call__(self, rows: Rows) -> Rows:
+        rows = dict(rows)
+        numbers = rows.pop(_ROW)
+        images: list[Any] = [None] * len(numbers)
+        for i, row in enumerate(zip(rows["image"], numbers, strict=True)):
+            with contextlib.suppress(UnreadableImageError):
+                images[i] = _decode(*row)
+        # One of the batch, since all of them may have to be of one size.
+        other = next((image for image in images if image is not None), Image.new("RGB", (64, 64)))
+        whole = [other if image is None else image for image in images]
+        readable = [image is not None for image in images]
+        return {**self.transform({**rows, "image": whole}), IS_READABLE: readable}
 
 
 def _decode(stored: dict[str, Any] | None, row: int) -> Image.Image:
@@ -125,7 +152,7 @@ def evaluation_rows(processor: BaseImageProcessor) -> Transform:
     """Return a data set transform that does what the processor does at inference.
 
     The transform maps columns `image` and `labels` to `pixel_values`, float32 of shape
-    (channels, height, width), and `labels`. It pickles.
+    (channels, height, width), and `labels`, where there are any. It pickles.
     """
     return _EvaluationRows(processor)
 
@@ -137,7 +164,8 @@ class _EvaluationRows:
     def __call__(self, rows: Rows) -> Rows:
         images = [_in_color(image) for image in rows["image"]]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
-        return {"pixel_values": list(pixels), "labels": rows["labels"]}
+        labels = {"labels": rows["labels"]} if "labels" in rows else {}
+        return {"pixel_values": list(pixels), **labels}
 
 
 def training_rows(processor: BaseImageProcessor, rand_augment: bool = False) -> Transform:

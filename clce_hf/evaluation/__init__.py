@@ -6,6 +6,13 @@ Metrics are functions of tensors; `infer` makes these tensors, `Run` keeps them 
 builds on, takes long to import.
 """
 
+from clce_hf.evaluation.by_class import (
+    ClassAccuracy,
+    accuracy_by_class,
+    balanced_accuracy,
+    macro_f1,
+    top_k_accuracy,
+)
 from clce_hf.evaluation.calibration import (
     calibration_error,
     fit_temperature,
@@ -23,10 +30,12 @@ from clce_hf.evaluation.fewshot import FewShotResult, few_shot_accuracy
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.paired import PairedDifference, paired_difference
 from clce_hf.evaluation.record import Predictions, Run
+from clce_hf.evaluation.retrieval import nearest_others, retrieval_metrics
 from clce_hf.evaluation.suite import LeftOut, Measurements, measure
 from clce_hf.evaluation.table import Table
 
 __all__ = [
+    "ClassAccuracy",
     "FewShotResult",
     "LeftOut",
     "Measurements",
@@ -34,7 +43,9 @@ __all__ = [
     "Predictions",
     "Run",
     "Table",
+    "accuracy_by_class",
     "alignment",
+    "balanced_accuracy",
     "calibration_error",
     "class_similarities",
     "few_shot_accuracy",
@@ -42,9 +53,13 @@ __all__ = [
     "infer",
     "iso_score",
     "knn_accuracy",
+    "macro_f1",
     "measure",
+    "nearest_others",
     "negative_log_likelihood",
     "paired_difference",
+    "retrieval_metrics",
     "silhouette",
+    "top_k_accuracy",
     "uniformity",
 ]

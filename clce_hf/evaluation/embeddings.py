@@ -5,17 +5,14 @@ left out. Nothing of size n x n is held: all walk blocks of rows, of `block_elem
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clce_hf.loss.targets import IGNORE_INDEX
+from clce_hf.evaluation.points import BLOCK_ELEMENTS, blocks, check_embeddings, labeled_points
 from clce_hf.loss.unit_length import to_unit_length
-
-BLOCK_ELEMENTS = 2**22
-"""Numbers in a block by default: 16 MiB in float32."""
+from clce_hf.models.neighbors import majority_of_nearest
 
 
 def iso_score(embeddings: Tensor) -> float:
@@ -26,7 +23,7 @@ def iso_score(embeddings: Tensor) -> float:
     Raises:
         ValueError: for fewer than two embeddings or dimensions, or embeddings that are all equal.
     """
-    _check(embeddings, least=2)
+    check_embeddings(embeddings, least=2)
     dim = embeddings.shape[1]
     if dim < 2:
         raise ValueError("iso_score needs at least two dimensions.")
@@ -62,10 +59,10 @@ def uniformity(embeddings: Tensor, *, block_elements: int = BLOCK_ELEMENTS) -> f
     Raises:
         ValueError: for fewer than two embeddings.
     """
-    _check(embeddings, least=2)
+    check_embeddings(embeddings, least=2)
     points = to_unit_length(embeddings)
     total = 0.0
-    for rows in _blocks(points, len(points), block_elements):
+    for rows in blocks(points, len(points), block_elements):
         potentials = (points[rows] @ points.T).mul_(4.0).sub_(4.0).exp_()  # exp(-2 |x - y|^2)
         potentials.diagonal(rows.start).zero_()
         total += potentials.sum(dtype=torch.float64).item()
@@ -80,7 +77,7 @@ def class_similarities(
     Raises:
         ValueError: if no class has two embeddings, or there is one class.
     """
-    points, classes = _labeled(embeddings, labels)
+    points, classes = labeled_points(embeddings, labels)
     sums, sizes = _sums(points, classes, block_elements)
     squared = points.norm(dim=1).double().square()  # 0 for a zero vector, else 1
     within_class = sums.square().sum(1) - torch.zeros_like(sums[:, 0]).index_add_(
@@ -108,12 +105,12 @@ def silhouette(
     Raises:
         ValueError: unless there are two classes, and fewer classes than embeddings.
     """
-    points, classes = _labeled(embeddings, labels)
+    points, classes = labeled_points(embeddings, labels)
     sums, sizes = _sums(points, classes, block_elements)
     if not 2 <= len(sizes) < len(points):
         raise ValueError("silhouette needs at least two classes, and one with two images.")
     total = 0.0
-    for rows in _blocks(points, len(sizes), block_elements):
+    for rows in blocks(points, len(sizes), block_elements):
         block, block_classes = points[rows].double(), classes[rows]
         own = F.one_hot(block_classes, len(sizes)).bool()
         # A point is at distance 0 from itself, and is not one of its class's others.
@@ -137,53 +134,23 @@ def knn_accuracy(
     Raises:
         ValueError: unless there are more than k embeddings.
     """
-    points, classes = _labeled(embeddings, labels)
+    points, classes = labeled_points(embeddings, labels)
     if not 1 <= k < len(points):
         raise ValueError(f"knn_accuracy: k must lie in [1, {len(points) - 1}], got {k}.")
     num_classes = int(classes.max()) + 1
     hits = 0
-    for rows in _blocks(points, len(points), block_elements):
+    for rows in blocks(points, len(points), block_elements):
         similarities = points[rows] @ points.T
         similarities.diagonal(rows.start).fill_(-math.inf)
-        neighbors = classes[similarities.topk(k, dim=1).indices]
-        votes = F.one_hot(neighbors, num_classes).sum(1)
-        hits += int((votes.argmax(1) == classes[rows]).sum())
+        predicted = majority_of_nearest(similarities, classes, k, num_classes)
+        hits += int((predicted == classes[rows]).sum())
     return hits / len(points)
-
-
-def _check(embeddings: Tensor, least: int) -> None:
-    """Raise `ValueError` unless there are that many embeddings at least."""
-    if embeddings.dim() != 2 or len(embeddings) < least:
-        raise ValueError(
-            f"embeddings must have shape (n, d) with n at least {least}, got "
-            f"{tuple(embeddings.shape)}."
-        )
-
-
-def _labeled(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit-length embeddings that have a label, and their classes, numbered from 0."""
-    if labels.shape != embeddings.shape[:1]:
-        raise ValueError(
-            f"labels must have shape ({len(embeddings)},), one per embedding, got "
-            f"{tuple(labels.shape)}."
-        )
-    has_label = labels != IGNORE_INDEX
-    points = embeddings[has_label]
-    _check(points, least=2)
-    return to_unit_length(points), labels[has_label].unique(return_inverse=True)[1]
 
 
 def _sums(points: Tensor, classes: Tensor, block_elements: int) -> tuple[Tensor, Tensor]:
     """Sum of each class's points in float64, shape (classes, d), and the number of them."""
     sizes = classes.bincount()
     sums = points.new_zeros(len(sizes), points.shape[1], dtype=torch.float64)
-    for rows in _blocks(points, points.shape[1], block_elements):
+    for rows in blocks(points, points.shape[1], block_elements):
         sums.index_add_(0, classes[rows], points[rows].double())
     return sums, sizes
-
-
-def _blocks(points: Tensor, width: int, block_elements: int) -> Iterator[slice]:
-    """Blocks of rows that make about `block_elements` numbers where each row makes `width`."""
-    rows = max(1, block_elements // width)
-    for start in range(0, len(points), rows):
-        yield slice(start, min(start + rows, len(points)))

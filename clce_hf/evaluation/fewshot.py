@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clce_hf.evaluation.logistic_regression import logistic_scores
+from clce_hf.evaluation.points import check_embeddings
 from clce_hf.loss.targets import IGNORE_INDEX
 from clce_hf.loss.unit_length import to_unit_length
 
@@ -87,7 +88,8 @@ def few_shot_accuracy(
         The accuracy of each episode, their mean and its interval.
 
     Raises:
-        ValueError: for a number out of range, or too few classes of k + q embeddings.
+        ValueError: for a number out of range, too few classes of k + q embeddings, or embeddings
+            that are not finite.
     """
     if classifier not in get_args(Classifier):
         raise ValueError(
@@ -101,6 +103,7 @@ def few_shot_accuracy(
         num_episodes=num_episodes,
         seed=seed,
     )
+    check_embeddings(embeddings[labels != IGNORE_INDEX], least=2)
     return FewShotResult(accuracy_of_episodes(embeddings, episodes, classifier))
 
 

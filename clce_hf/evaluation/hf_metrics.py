@@ -1,4 +1,4 @@
-"""Accuracy and the quality of embeddings as metrics of Hugging Face's `evaluate` library.
+"""The quality of embeddings as metrics of Hugging Face's `evaluate` library.
 
 They are made without the network and go into `evaluate.combine` as they are.
 """
@@ -11,30 +11,11 @@ import evaluate
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import EvalPrediction
 
 from clce_hf.evaluation import embeddings as metrics
+from clce_hf.evaluation.retrieval import retrieval_metrics
 
 _Function = Callable[[Tensor, Tensor], dict[str, float]]
-
-
-class Accuracy(evaluate.Metric):
-    """Share of predictions that equal their reference, as `evaluate.load("accuracy")` gives it."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Share of predictions that equal their reference.",
-            citation="",
-            inputs_description="predictions and references: class ids, of the same length.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(
-        self, *, predictions: Any = None, references: Any = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        return {"accuracy": float(np.mean(np.equal(predictions, references)))}
 
 
 class EmbeddingMetric(evaluate.Metric):
@@ -71,6 +52,7 @@ _FUNCTIONS: dict[str, _Function] = {
     },
     "silhouette": lambda e, y: {"silhouette": metrics.silhouette(e, y)},
     "knn_accuracy": lambda e, y: {"knn_accuracy": metrics.knn_accuracy(e, y)},
+    "retrieval_metrics": retrieval_metrics,
 }
 
 METRIC_NAMES = tuple(_FUNCTIONS)
@@ -85,16 +67,6 @@ def load_metric(name: str) -> EmbeddingMetric:
     """
     if name not in _FUNCTIONS:
         raise ValueError(f"There is no metric {name!r}; the metrics are {', '.join(METRIC_NAMES)}.")
-    summary = getattr(metrics, name).__doc__
+    summary = _FUNCTIONS[name].__doc__ or getattr(metrics, name).__doc__
     members = {"_function": staticmethod(_FUNCTIONS[name]), "_summary": summary}
     return type(name, (EmbeddingMetric,), members)()
-
-
-def compute_accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Return the accuracy of logits (n, classes) against labels (n,), for `Trainer`."""
-    # Trainer has gathered over the processes already, and each of them computes for itself.
-    metric = Accuracy(keep_in_memory=True, num_process=1, process_id=0)
-    values = metric.compute(
-        predictions=np.asarray(prediction.predictions).argmax(-1), references=prediction.label_ids
-    )
-    return values or {}

@@ -1,5 +1,7 @@
 """Run a classifier over a data set for its logits and pooled embeddings."""
 
+from collections.abc import Generator
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -31,15 +33,40 @@ def infer(
     Raises:
         ValueError: if the classification layer cannot be found.
     """
+    parts = infer_batches(model, dataset, batch_size, classification_layer)
+    return Predictions(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def infer_batches(
+    model: nn.Module,
+    dataset: Dataset,
+    batch_size: int = 64,
+    classification_layer: str | None = None,
+    kept: str = "labels",
+) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
+    """Run a classifier as `infer` does, and yield what it returns, part by part.
+
+    Nothing of a part is held when the next one comes.
+
+    Args:
+        model: as in `infer`.
+        dataset: whose items hold what the model takes, and what is kept.
+        batch_size: as in `infer`.
+        classification_layer: as in `infer`.
+        kept: what of an item is withheld from the model and yielded, a number.
+
+    Yields:
+        Logits, embeddings and what is kept, for the next images of all processes.
+    """
     accelerator = Accelerator()
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=default_data_collator)
     loader = accelerator.prepare_data_loader(loader)
     model = model.to(accelerator.device).eval()
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with EmbeddingCapture(model, classification_layer) as capture, torch.no_grad():
-        for batch in loader:
-            labels = batch.pop("labels")
+    capture = EmbeddingCapture(model, classification_layer)
+    for batch in loader:
+        beside = batch.pop(kept)
+        with torch.no_grad():  # which must not hold where a part is used
             outputs, embeddings = capture.run(model, batch)
-            tensors = (logits_of(outputs).float(), embeddings.float(), labels)
-            parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(tensors)))
-    return Predictions(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        tensors = (logits_of(outputs).float(), embeddings.float(), beside)
+        logits, embeddings, beside = accelerator.gather_for_metrics(tensors)
+        yield logits.cpu(), embeddings.cpu(), beside.cpu()

@@ -3,17 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from clce_hf.evaluation import embeddings as metrics
+from clce_hf.evaluation.by_class import (
+    ClassAccuracy,
+    balanced_accuracy,
+    macro_f1,
+    top_k_accuracy,
+)
 from clce_hf.evaluation.calibration import (
+    calibrated_metrics,
     calibration_error,
-    fit_temperature,
     negative_log_likelihood,
 )
 from clce_hf.evaluation.fewshot import few_shot_accuracy
 from clce_hf.evaluation.record import Predictions
+from clce_hf.evaluation.retrieval import retrieval_metrics
+from clce_hf.loss.targets import is_labeled
+from clce_hf.models.neighbors import votes_that_fit
+
+TOP_5 = "top_5_accuracy"
+"""Measured where there are more than five classes."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +42,12 @@ class Measurements:
     Attributes:
         metrics: by name; shares are in [0, 1].
         left_out: what could not be measured.
+        classes: accuracy of each class, where their names are known.
     """
 
     metrics: dict[str, float]
     left_out: tuple[LeftOut, ...] = ()
+    classes: tuple[ClassAccuracy, ...] = ()
 
 
 def measure(
@@ -49,7 +62,7 @@ def measure(
     """Measure what these predictions allow; leave out, with the reason, what they do not.
 
     Args:
-        predictions: of n images, n at least 2. Where the model does not know their classes,
+        predictions: of n images, n at least 1. Where the model does not know their classes,
             accuracy and calibration are not measured.
         n_way: classes in a few-shot episode.
         shots: numbers of images of each class that an episode learns from.
@@ -62,6 +75,10 @@ def measure(
     left_out = []
     if predictions.knows_classes:
         values.update(classification_metrics(predictions.logits, labels))
+        try:
+            values.update(calibrated_metrics(predictions.logits, labels))
+        except ValueError as error:
+            left_out.append(LeftOut("calibrated metrics", str(error)))
     try:
         values.update(embedding_metrics(embeddings, labels))
     except ValueError as error:
@@ -78,35 +95,42 @@ def measure(
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy and calibration, plain and with a temperature fitted on other images.
-
-    `calibrated_...` divides the logits of each half of the images by the temperature that fits the
-    other half best (two-fold cross-fitting), as a temperature fitted on validation images would.
+    """Accuracy and calibration of the model as it is.
 
     Args:
-        logits: floating point, shape (n, classes), n at least 2.
+        logits: floating point, shape (n, classes), n at least 1.
         labels: integers, shape (n,).
     """
-    calibrated = torch.empty_like(logits, dtype=torch.float64)
-    # In random order, since data sets often come sorted by class.
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    first, second = order.chunk(2)
-    for rows, others in ((first, second), (second, first)):
-        calibrated[rows] = logits[rows].double() / fit_temperature(logits[others], labels[others])
     return {
-        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+        **accuracies(logits, labels),
         "negative_log_likelihood": negative_log_likelihood(logits, labels),
         "calibration_error": calibration_error(logits, labels),
-        "calibrated_negative_log_likelihood": negative_log_likelihood(calibrated, labels),
-        "calibrated_calibration_error": calibration_error(calibrated, labels),
     }
 
 
-def embedding_metrics(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
-    """Quality of embeddings; see `embeddings.py`.
+def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy over images, and what it is over classes; see `by_class.py`.
 
-    20 nearest neighbors vote, or as many as the smallest class can provide: more would be outvoted
-    by other classes whatever the embeddings.
+    Args:
+        logits: floating point, shape (n, classes); of more than five, top-5 accuracy, too.
+        labels: integers, shape (n,), n at least 1.
+    """
+    predicted = logits.argmax(1)
+    values = {
+        "accuracy": (predicted == labels).double().mean().item(),
+        "balanced_accuracy": balanced_accuracy(predicted, labels),
+        "macro_f1": macro_f1(predicted, labels),
+    }
+    if logits.shape[1] > 5:
+        values[TOP_5] = top_k_accuracy(logits, labels, 5)
+    return values
+
+
+def embedding_metrics(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
+    """Quality of embeddings; see `embeddings.py` and `retrieval.py`.
+
+    20 nearest neighbors vote, or as many as over half of the classes can provide; an image does not
+    vote for itself. `KNNCallback` has the same rule.
 
     Args:
         embeddings: floating point, shape (n, d).
@@ -115,16 +139,17 @@ def embedding_metrics(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
     Raises:
         ValueError: for too few classes or images.
     """
-    smallest = int(labels.unique(return_counts=True)[1].min())
     similarities = metrics.class_similarities(embeddings, labels)
+    k = votes_that_fit(20, labels[is_labeled(labels)].unique(return_counts=True)[1] - 1)
     return {
-        "knn_accuracy": metrics.knn_accuracy(embeddings, labels, k=min(20, max(1, smallest - 1))),
+        "knn_accuracy": metrics.knn_accuracy(embeddings, labels, k=k),
         "silhouette": metrics.silhouette(embeddings, labels),
         "similarity_within": similarities["within"],
         "similarity_between": similarities["between"],
         "alignment": metrics.alignment(embeddings, labels),
         "uniformity": metrics.uniformity(embeddings),
         "iso_score": metrics.iso_score(embeddings),
+        **retrieval_metrics(embeddings, labels),
     }
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from clce_hf.evaluation.table import Table
+from clce_hf.hub.calibration import CardCalibration, card_calibration
 from clce_hf.hub.results import (
     Source,
     eval_results,
@@ -55,6 +56,7 @@ class CardFacts:
         log_history: of `TrainerState`.
         best_step: the step whose model was kept; None for the last.
         pictures: files beside the card, by caption.
+        is_for_equal_classes: whether logits were adjusted for the sizes of the classes.
         loads_with: the libraries that load the model; empty for a custom class.
         arguments: of `create_model_card`, by name.
     """
@@ -68,6 +70,7 @@ class CardFacts:
     log_history: list[dict[str, Any]]
     best_step: int | None
     pictures: Mapping[str, Path]
+    is_for_equal_classes: bool
     loads_with: Sequence[str]
     arguments: Mapping[str, Any]
 
@@ -80,7 +83,8 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
     """
     data = ModelCard.load(file).data
     results = final_metrics(facts.log_history, facts.best_step)
-    _complete(data, facts, results)
+    calibration = card_calibration(facts.log_history)
+    _complete(data, facts, _of_the_model(results, calibration))
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
@@ -92,6 +96,8 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
         images=_link(data.datasets[0], "datasets/") if data.datasets else "images",
         method=facts.method,
         results=_table("metric", {name: _number(value) for name, value in results.items()}),
+        calibration=calibration,
+        is_for_equal_classes=facts.is_for_equal_classes,
         loads_with=facts.loads_with,
         settings=_table("setting", facts.settings),
         pictures=[(caption, picture.name) for caption, picture in facts.pictures.items()],
@@ -99,6 +105,14 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
         versions=[(package, version(package)) for package in _PACKAGES],
     )
     card.save(file)
+
+
+def _of_the_model(
+    results: Mapping[str, float], calibration: CardCalibration | None
+) -> Mapping[str, float]:
+    """Leave out what no longer is true of the weights."""
+    changed = () if calibration is None else calibration.not_of_the_model
+    return {name: value for name, value in results.items() if name not in changed}
 
 
 def loads_with(model: nn.Module) -> list[str]:

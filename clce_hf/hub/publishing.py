@@ -19,6 +19,7 @@ from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_mo
 from clce_hf.hub.results import Source, source_of
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
+from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
 from clce_hf.models.class_names import class_names
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class PublishingTrainer(Trainer):
         drawn = self.draw_pictures(folder) if pictures else {}
         super().create_model_card(*args, **named)
         keeps_best = self.args.load_best_model_at_end and self.state.best_global_step
+        loss = self.compute_loss_func
         facts = CardFacts(
             name=self.hub_model_id or folder.absolute().name,
             class_names=class_names(cast(Any, self.model).config),
@@ -88,6 +90,7 @@ class PublishingTrainer(Trainer):
             log_history=self.state.log_history,
             best_step=self.state.best_global_step if keeps_best else None,
             pictures=drawn,
+            is_for_equal_classes=isinstance(loss, LogitAdjustedLoss) and loss.tau > 0,
             loads_with=loads_with(cast(nn.Module, self.model)),
             arguments=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
         )

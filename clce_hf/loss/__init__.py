@@ -5,5 +5,6 @@ Models, data sets and trainers live in other rooms.
 """
 
 from clce_hf.loss.clce import CLCELoss, clce_loss, label_aware_contrastive_loss
+from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
 
-__all__ = ["CLCELoss", "clce_loss", "label_aware_contrastive_loss"]
+__all__ = ["CLCELoss", "LogitAdjustedLoss", "clce_loss", "label_aware_contrastive_loss"]

@@ -84,14 +84,19 @@ def count_positives(targets: Tensor, past: Tensor | None = None) -> Tensor:
         if past is not None:
             of_others += past.sum(0)
         return (targets * of_others).sum(1).clamp_min(0)
-    classes, class_of, class_sizes = targets.unique(return_inverse=True, return_counts=True)
+    # By the places in the sorted order: `unique` would wait for the device, whose number of classes
+    # it has to know.
+    ordered = targets.sort().values
+    first = torch.searchsorted(ordered, targets)
+    counts = torch.searchsorted(ordered, targets, right=True) - first - 1
     if past is not None:
-        # Many more than the others, as a rule, so they are not sorted. The last class is for those
-        # whose class is not among the others'.
-        places = torch.searchsorted(classes, past)
-        is_counted = F.pad(classes, (0, 1), value=IGNORE_INDEX)[places] == past
-        class_sizes = F.pad(class_sizes, (0, 1)).index_add_(0, places, is_counted.long())
-    return (class_sizes[class_of] - 1).masked_fill(targets == IGNORE_INDEX, 0)
+        # Many more than the others, as a rule, so they are not sorted. A past class that is not
+        # among the others' is at a place of another class, or at the one behind the last.
+        places = torch.searchsorted(ordered, past)
+        is_counted = F.pad(ordered, (0, 1), value=IGNORE_INDEX)[places] == past
+        of_past = counts.new_zeros(len(ordered) + 1).index_add_(0, places, is_counted.long())
+        counts += of_past[first]
+    return counts.masked_fill(targets == IGNORE_INDEX, 0)
 
 
 def count_anchors(num_positives: Tensor) -> Tensor:

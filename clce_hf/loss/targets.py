@@ -48,7 +48,8 @@ def class_targets(labels: Tensor, rows: Tensor, num_classes: int | None = None) 
         return labels.view(-1).long()
     labels = labels.to(torch.promote_types(rows.dtype, torch.float32))
     sums = labels.sum(1, keepdim=True)
-    if not ((labels >= 0).all() and ((sums - 1).abs() <= _TOLERANCE).all()):
+    # One condition, since each waits for the device.
+    if not ((labels >= 0).all() & ((sums - 1).abs() <= _TOLERANCE).all()):
         raise ValueError(
             "labels must be one integer class id per image, or its class probabilities, numbers "
             "that are not negative and sum to 1, but the smallest number is "

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
-from torch import Tensor, nn
+from torch import Tensor
 
 _TINY = 1e-6
 """Below this share of the size of an embedding, differences of embeddings are rounding."""
@@ -108,35 +108,3 @@ def _scale(embeddings: Tensor, shares: Tensor, sums: Tensor, sizes: Tensor) -> f
     bounds = tuple(map(math.log, _SCALES))
     found = cast(Any, minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded"))
     return math.exp(found.x)
-
-
-def linear_parameters(layer: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:
-    """Return the weight and the bias of a linear layer or 1 x 1 convolution, those in training.
-
-    Of a layer that PEFT's `modules_to_save` wraps, they are those of the copy that is trained.
-
-    Returns:
-        The weight, shape (C, d) or (C, d, 1, 1), and the bias, shape (C,), or None without one.
-
-    Raises:
-        ValueError: for any other layer, and for weights that are quantized or sharded.
-    """
-    copies = getattr(layer, "modules_to_save", None)
-    if isinstance(copies, nn.ModuleDict):
-        layer = copies[cast(Any, layer).active_adapters[0]]
-    shape = None
-    if isinstance(layer, nn.Linear):
-        shape = (layer.out_features, layer.in_features)
-    elif isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
-        shape = (layer.out_channels, layer.in_channels, 1, 1)
-    weight: Any = getattr(layer, "weight", None)
-    # Quantized and sharded weights are of classes of their own, or are cut to pieces.
-    is_plain = type(weight) is nn.Parameter and weight.shape == shape and not weight.is_meta
-    if not is_plain or not weight.is_floating_point():
-        raise ValueError(
-            "head_init='class_means' sets the weights of a linear layer or 1 x 1 convolution, but "
-            f"the classification layer is a {type(layer).__name__} with weights that are not its "
-            "own, quantized or sharded: leave head_init out, or with PEFT put the layer into "
-            "modules_to_save."
-        )
-    return weight, cast(Any, layer).bias

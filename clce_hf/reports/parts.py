@@ -1,5 +1,6 @@
 """The parts that a report is made of: sections of figures, some of which are maps."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 
 from clce_hf.evaluation.record import Run
 from clce_hf.reports.confusion import ConfusedPair
+from clce_hf.reports.gallery import Query
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,14 @@ class Map(Figure):
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a text and figures."""
+    """A heading, a text, and figures or images with their nearest others."""
 
     heading: str
     text: str
-    figures: Sequence[Figure]
+    figures: Sequence[Figure] = ()
+    queries: Sequence[Query] = ()
+
+
+def slug(name: str) -> str:
+    """A name for a file, which need not be unique."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]

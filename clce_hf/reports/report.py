@@ -11,15 +11,15 @@ from PIL import Image
 from clce_hf.evaluation.record import Predictions, Run
 from clce_hf.evaluation.table import Table
 from clce_hf.reports.accuracy_bars import describe_shots
+from clce_hf.reports.embedding_sections import gallery_section, maps_section, similarities_section
 from clce_hf.reports.extra import check_can_draw
-from clce_hf.reports.parts import Figure, Map, Section
+from clce_hf.reports.parts import Map, Section
 from clce_hf.reports.sections import (
     accuracy_section,
     batch_sizes_section,
+    calibration_section,
     confusion_section,
     curves_section,
-    maps_section,
-    similarities_section,
 )
 from clce_hf.reports.thumbnails import thumbnail_sheet
 
@@ -58,7 +58,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(_sections(runs, class_names, folder)) if runs else []
     figures = [figure for part in parts for figure in part.figures]
-    sheet = thumbnail_sheet(_shown_images(figures), image)
+    sheet = thumbnail_sheet(_shown_images(parts), image)
     maps = [figure for figure in figures if isinstance(figure, Map)]
     page = (
         _environment()
@@ -69,6 +69,7 @@ def write_report(
             tables=tables,
             sections=parts,
             class_names=class_names,
+            labels=runs[0].predictions.labels.tolist() if runs else [],
             sheet=sheet,
             maps=_map_data(maps, class_names, sheet.places),
         )
@@ -96,6 +97,10 @@ def _check(runs: Sequence[Run], class_names: Sequence[str]) -> None:
             raise ValueError(
                 f"{run.method}, seed {run.seed}, was measured on other images than "
                 f"{runs[0].method}, seed {runs[0].seed}: measure all on the same."
+            )
+        if not run.predictions.embeddings.isfinite().all():
+            raise ValueError(
+                f"{run.method}, seed {run.seed}, has embeddings that are not finite: leave it out."
             )
         if run.predictions.logits.shape[1] not in (0, len(class_names)):
             raise ValueError(
@@ -126,8 +131,10 @@ def _sections(runs: Sequence[Run], class_names: Sequence[str], folder: Path) -> 
     yield from curves_section(base, at_shots + at_size, folder)
     two = _two_methods(by_method)
     setting = "" if len(runs) == 1 else f" Seed\u00a0{two[0].seed}.{at_shots}{at_size}"
+    yield from calibration_section(two, setting, folder)
     yield from maps_section(two, setting, class_names, folder)
     yield from similarities_section(list(by_method.values()), setting, folder)
+    yield from gallery_section(two, setting)
     yield from confusion_section(two, setting, class_names, folder)
 
 
@@ -147,12 +154,16 @@ def _facts(runs: Sequence[Run], class_names: Sequence[str]) -> str:
     return " · ".join(facts)
 
 
-def _shown_images(figures: Sequence[Figure]) -> Iterator[int]:
-    for figure in figures:
+def _shown_images(parts: Sequence[Section]) -> Iterator[int]:
+    for figure in (figure for part in parts for figure in part.figures):
         for pair in figure.pairs:
             yield from pair.images
         if isinstance(figure, Map):
             yield from figure.rows
+    for query in (query for part in parts for query in part.queries):
+        yield query.image
+        for rows in query.neighbors.values():
+            yield from rows
 
 
 def _map_data(

@@ -1,22 +1,23 @@
-"""The sections of a report: accuracy, batch size, curves, maps, similarities and mistakes.
+"""The sections of a report on predictions: accuracy, batch size, curves, calibration, mistakes.
 
 Each takes the runs to show, a sentence on their common setting and the folder to draw into, and
 yields nothing where the runs have no data for it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
+from clce_hf.evaluation.calibration import (
+    cross_fitted,
+    negative_log_likelihood,
+    reliability,
+)
 from clce_hf.evaluation.record import Run
 from clce_hf.reports.accuracy_bars import accuracy_bars, describe_shots, draw_accuracy_bars
 from clce_hf.reports.confusion import count_confusions, draw_confusion, most_confused
 from clce_hf.reports.curves import Points, draw_lines, logged
-from clce_hf.reports.embedding_map import draw_map, project
-from clce_hf.reports.parts import Figure, Map, Section
-from clce_hf.reports.similarity_histogram import common_limits, draw_similarities, similarities
+from clce_hf.reports.parts import Figure, Section, slug
+from clce_hf.reports.reliability import describe_reliability, draw_reliability
 
 _CURVES = {
     "loss": "training loss",
@@ -26,7 +27,6 @@ _CURVES = {
     "eval_accuracy": "accuracy in evaluation",
 }
 _THICK_AND_THIN = "Thick: mean over seeds; thin: each seed."
-_MAX_ON_MAP = 500
 
 
 def accuracy_section(runs: Sequence[Run], setting: str, folder: Path) -> Iterator[Section]:
@@ -80,52 +80,36 @@ def curves_section(runs: Sequence[Run], setting: str, folder: Path) -> Iterator[
         yield Section("Training", f"{text}{setting}".strip(), figures)
 
 
-def maps_section(
-    runs: Sequence[Run], setting: str, class_names: Sequence[str], folder: Path
-) -> Iterator[Section]:
-    """Maps of the embeddings of up to 500 images, in one projection."""
-    labels = runs[0].predictions.labels
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    rows = order[:_MAX_ON_MAP].sort().values
-    projected = project([run.predictions.embeddings[rows] for run in runs])
-    if projected is None:
+def calibration_section(runs: Sequence[Run], setting: str, folder: Path) -> Iterator[Section]:
+    """Reliability diagrams of each model, as it is and with temperatures of other images."""
+    if not all(run.predictions.knows_classes and len(run.predictions.labels) > 1 for run in runs):
         return
-    figures = []
-    for i, (run, places) in enumerate(zip(runs, projected, strict=True), start=1):
-        file = folder / f"map-{i}-{_slug(run.method)}.png"
-        draw_map(places, labels[rows], class_names, file)
-        alt = f"Map of the embeddings of {len(rows)} images by {run.method}, colored by class"
-        figures.append(Map(file, run.method, alt, run=run, rows=rows.tolist(), places=places))
-    together = "one projection (t-SNE) of both" if len(runs) > 1 else "a projection (t-SNE)"
+    figures, not_better = [], []
+    for i, run in enumerate(runs, start=1):
+        logits, labels = run.predictions.logits, run.predictions.labels
+        both = {run.method: logits, f"{run.method}, calibrated": cross_fitted(logits, labels)}
+        likelihoods = []
+        for title, shown in both.items():
+            file = folder / f"reliability-{i}-{len(figures) % 2}-{slug(title)}.png"
+            bins = reliability(shown, labels)
+            draw_reliability(bins, file)
+            likelihoods.append(negative_log_likelihood(shown, labels))
+            alt = f"Reliability of {title}: {describe_reliability(bins, likelihoods[-1])}"
+            figures.append(Figure(file, title, alt))
+        before, after = likelihoods
+        if after >= before:
+            not_better.append(run.method)
     text = (
-        f"Each dot is an image, placed by its embedding; {together}, by cosine distance. "
-        "Point at a dot, tap it, or walk with the arrow keys, to see the image"
-        f"{', and where the other model puts it' if len(runs) > 1 else ''}.{setting}"
+        "Accuracy of the images whose predicted class has about the same probability, beside that "
+        "probability: bars end on the line where it can be taken as it is. Calibrated: the logits "
+        "of each half of the images divided by the temperature that fits the other half."
     )
-    yield Section("Embeddings", text, figures)
-
-
-def similarities_section(runs: Sequence[Run], setting: str, folder: Path) -> Iterator[Section]:
-    """How alike images are, within classes and between them."""
-    shown = []
-    for run in runs:
-        shares = similarities(run.predictions.embeddings, run.predictions.labels)
-        if shares is not None:
-            shown.append((run, shares))
-    if not shown:
-        return
-    limits = common_limits([shares for _, shares in shown])
-    figures = []
-    for i, (run, shares) in enumerate(shown, start=1):
-        file = folder / f"similarities-{i}-{_slug(run.method)}.png"
-        draw_similarities(shares, limits, file)
-        alt = (
-            f"Cosine similarities by {run.method}: mean {shares.mean_within:.2f} within classes, "
-            f"{shares.mean_between:.2f} between"
+    if not_better:
+        text += (
+            f" Of {', '.join(not_better)}, that makes the images no likelier: calibrate() would "
+            "leave such a model as it is."
         )
-        figures.append(Figure(file, run.method, alt))
-    text = "How alike two images of one class are, and two of different ones; dotted: means."
-    yield Section("Similarities", text + setting, figures)
+    yield Section("Calibration", text + setting, figures)
 
 
 def confusion_section(
@@ -137,7 +121,7 @@ def confusion_section(
     figures = []
     for i, run in enumerate(runs, start=1):
         matrix = count_confusions(run.predictions)
-        file = folder / f"confusion-{i}-{_slug(run.method)}.png"
+        file = folder / f"confusion-{i}-{slug(run.method)}.png"
         draw_confusion(matrix, class_names, file)
         total = int(matrix.sum())
         alt = (
@@ -147,8 +131,3 @@ def confusion_section(
         figures.append(Figure(file, run.method, alt, most_confused(run.predictions)))
     text = "Which classes are taken for which, and the pairs with the most mistakes."
     yield Section("Mistakes", text + setting, figures)
-
-
-def _slug(name: str) -> str:
-    """A name for a file, which need not be unique."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]

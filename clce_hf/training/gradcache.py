@@ -119,11 +119,13 @@ class _MiniBatches(torch.autograd.Function):
 
 def _check_same(outputs: tuple[Tensor, ...], first: tuple[Tensor, ...]) -> None:
     """Raise unless the second forward pass repeated the first, or gradients would be wrong."""
+    is_same = torch.ones((), dtype=torch.bool, device=first[0].device)
     for again, before in zip(outputs, first, strict=True):
         again, before = again.detach().float(), before.float()
-        if (again - before).norm() > _TOLERANCE * before.norm():
-            raise RuntimeError(
-                "With cached_mini_batch_size the second forward pass of a mini-batch differed from "
-                "the first: the model draws random numbers from other generators than torch's, or "
-                "changes itself in the forward pass. Leave out cached_mini_batch_size."
-            )
+        is_same &= ~((again - before).norm() > _TOLERANCE * before.norm())
+    if not is_same:  # once for all outputs, since it waits for the device
+        raise RuntimeError(
+            "With cached_mini_batch_size the second forward pass of a mini-batch differed from the "
+            "first: the model draws random numbers from other generators than torch's, or changes "
+            "itself in the forward pass. Leave out cached_mini_batch_size."
+        )

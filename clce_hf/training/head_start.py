@@ -1,29 +1,25 @@
 """Start the classification layer from the class means of the training embeddings.
 
 The embeddings are those of a few images of each class, as training reads them, in evaluation mode.
-Nothing else changes: the random numbers of the run are those of a run without it, no hook stays on
-the model, and running statistics of batch normalization stay as they are.
+Nothing else changes: see `beside_training.py`, and no hook stays on the model.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, set_seed
-from transformers.utils import logging
+from transformers import Trainer
 
 from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
 from clce_hf.models.capture import EmbeddingCapture, logits_of
-from clce_hf.models.head_init import class_mean_weights, linear_parameters
-from clce_hf.training.even_batches import fill_last_batches
+from clce_hf.models.head_init import class_mean_weights
+from clce_hf.models.linear_layer import linear_parameters
+from clce_hf.training.beside_training import beside_training, loader_beside, with_progress
 from clce_hf.training.head_start_rows import check_same_classes, rows_to_start_from
 from clce_hf.training.label_range import check_in_range
 from clce_hf.training.labels import split_labels
-from clce_hf.training.random_state import random_state, set_random_state
 
 
 class HeadStartTrainer(Trainer):
@@ -41,8 +37,7 @@ class HeadStartTrainer(Trainer):
 def start_from_class_means(trainer: Trainer) -> None:
     """Set the weights of the classification layer, alike in every process.
 
-    The processes share the images. A model that is not on its device yet, as FSDP and DeepSpeed
-    want it, is there meanwhile.
+    The processes share the images.
 
     Raises:
         ValueError: if the layer cannot be found or its weights cannot be set, if the training data
@@ -53,20 +48,12 @@ def start_from_class_means(trainer: Trainer) -> None:
     model = cast(nn.Module, trainer.model)
     subset, labels = rows_to_start_from(trainer)
     capture = EmbeddingCapture(model, cast(Any, trainer.args).classification_layer)
-    place, was_training = next(model.parameters()).device, model.training
+    weight, bias = linear_parameters(
+        model, capture.name, doing="head_init='class_means' sets", otherwise="leave head_init out"
+    )
     device = trainer.accelerator.device
-    is_elsewhere = place.type == "cpu" != device.type
-    try:
-        weight, bias = linear_parameters(capture.layer)
-        _check_is_saved(model, weight)
-        if is_elsewhere:
-            model.to(device)
-        with capture, _own_random_numbers(trainer.args.seed):
-            embeddings, targets = _embeddings(trainer, model.eval(), capture, subset)
-    finally:
-        model.train(was_training)
-        if is_elsewhere:
-            model.to(place)
+    with capture, beside_training(trainer):
+        embeddings, targets = _embeddings(trainer, model, capture, subset)
     _check_is_finite(embeddings)
     check_same_classes(trainer.train_dataset, labels, targets)
     check_in_range(targets, len(weight))
@@ -90,14 +77,6 @@ def _check_has_weights(trainer: Trainer) -> None:
         )
 
 
-def _check_is_saved(model: nn.Module, weight: nn.Parameter) -> None:
-    if hasattr(model, "peft_config") and not weight.requires_grad:
-        raise ValueError(
-            "head_init sets the classification layer, but PEFT does not save it with the adapter: "
-            "put the layer into modules_to_save, or leave head_init out."
-        )
-
-
 def _check_is_finite(embeddings: Tensor) -> None:
     if not embeddings.isfinite().all():
         raise ValueError(
@@ -112,20 +91,13 @@ def _embeddings(
     """Return embeddings, float32 of shape (n, d), and their targets, in every process."""
     accelerator = trainer.accelerator
     parts: list[tuple[Tensor, Tensor]] = []
-    batches = logging.tqdm(
-        _loader(trainer, subset),
-        desc="Class means",
-        delay=2,
-        disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero(),
-    )
-    with torch.no_grad():
-        for batch in batches:
-            inputs, labels = split_labels(batch, trainer.label_names, model)
-            with accelerator.autocast():
-                outputs, embeddings = capture.run(model, inputs)
-            logits = logits_of(outputs)
-            pair = embeddings.float(), class_targets(labels, logits, logits.shape[1])
-            parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(pair)))
+    for batch in with_progress(trainer, loader_beside(trainer, subset, "head_init"), "Class means"):
+        inputs, labels = split_labels(batch, trainer.label_names, model)
+        with accelerator.autocast():
+            outputs, embeddings = capture.run(model, inputs)
+        logits = logits_of(outputs)
+        pair = embeddings.float(), class_targets(labels, logits, logits.shape[1])
+        parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(pair)))
     return _joined(parts, logits.shape[1])
 
 
@@ -139,30 +111,3 @@ def _joined(parts: list[tuple[Tensor, Tensor]], num_classes: int) -> tuple[Tenso
             for labels in targets
         ]
     return torch.cat(embeddings), torch.cat(targets)
-
-
-def _loader(trainer: Trainer, subset: Any) -> DataLoader:
-    args = trainer.args
-    of_training = args.dataloader_drop_last, args.dataloader_persistent_workers
-    args.dataloader_drop_last = args.dataloader_persistent_workers = False
-    try:
-        loader = trainer._get_dataloader(subset, "head_init", args.eval_batch_size)
-    finally:
-        args.dataloader_drop_last, args.dataloader_persistent_workers = of_training
-    fill_last_batches(loader)
-    return loader
-
-
-@contextlib.contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed every generator within, and leave all of them as they were."""
-    before = random_state()
-    accelerator = torch.accelerator.current_accelerator()
-    kind = "cpu" if accelerator is None else accelerator.type
-    devices = range(torch.accelerator.device_count())
-    try:
-        with torch.random.fork_rng(devices, device_type=kind):
-            set_seed(seed)
-            yield
-    finally:
-        set_random_state(before)

@@ -153,12 +153,12 @@ class Meters:
 
     def add_step(self, terms: Terms, share: float) -> None:
         """Record the terms of a micro-batch, which is that share of an optimizer step."""
-        weight = torch.tensor(share, device=terms.loss.device)
+        weight = terms.loss.new_full((), share)
         self.training.add(weight, ce_loss=terms.cross_entropy)
         if terms.contrastive is None or terms.num_positives is None:
             return
         self.training.add(weight, contrastive_loss=terms.contrastive)
-        num_images = torch.tensor(len(terms.num_positives), device=terms.loss.device)
+        num_images = terms.loss.new_full((), len(terms.num_positives))
         self.training.add(num_images, positives_per_anchor=terms.num_positives.sum())
         if not terms.fills_memory:
             self._warn_of_missing_positives(terms.num_positives)

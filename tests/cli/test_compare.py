@@ -97,6 +97,25 @@ def test_every_method_has_the_start_of_a_new_head(folder, tmp_path):
     assert accuracies["CE"] > 0.9 > accuracies["cold"]
 
 
+def test_a_method_that_diverges_is_named_and_what_is_finished_stays(tmp_path):
+    wild = tmp_path / "wild.yaml"
+    wild.write_text("wild: {learning_rate: 1e30, max_steps: 1, lr_scheduler_type: constant}")
+    flags = ("--methods", "ce", "--num_seeds", "1")
+    with pytest.raises(SystemExit, match=r"wild, seed 42 diverged: .* Lower its learning_rate"):
+        compare(tmp_path / "run", *flags, "--settings", str(wild))
+    cells = [file.parent.name for file in (tmp_path / "run").glob("cells/*/record.json")]
+    assert len(cells) == 1
+    compare(tmp_path / "run", *flags)
+    assert [run["method"] for run in results(tmp_path / "run")] == ["CE"]
+
+
+def test_a_method_has_no_field_that_a_comparison_does_not_heed(tmp_path):
+    methods = tmp_path / "methods.yaml"
+    methods.write_text("calibrated: {calibrate: true}")
+    with pytest.raises(SystemExit, match=r"calibrated: --calibrate: compare .* leave it out"):
+        compare(tmp_path / "run", "--settings", str(methods))
+
+
 def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     compare(
         tmp_path,
@@ -111,8 +130,40 @@ def test_a_grid_at_one_seed_has_no_intervals(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "of 1" in printed
     assert "± nan" not in printed + (tmp_path / "report.html").read_text()
+    assert all(0 <= run["metrics"]["map_at_r"] <= 1 for run in results(tmp_path))
     times = [run["metrics"]["seconds_per_step"] for run in results(tmp_path)]
     assert min(times) > 0
+
+
+@pytest.mark.slow
+def test_with_and_without_logit_adjustment_ranked_by_another_metric(tmp_path, capsys):
+    methods = tmp_path / "methods.yaml"
+    methods.write_text("CE adjusted: {contrastive_weight: 0, logit_adjustment: 9}")
+    flags = ("--methods", "ce", "--settings", str(methods), "--num_seeds", "1")
+    compare(tmp_path / "run", *flags, "--rank_by", "balanced_accuracy")
+    plain, adjusted = (logits(tmp_path / "run", name) for name in ("CE", "CE adjusted"))
+    assert plain.keys() == adjusted.keys()
+    assert not any(torch.allclose(plain[key], adjusted[key]) for key in plain)
+    balanced = {
+        run["method"]: run["metrics"]["balanced_accuracy"] for run in results(tmp_path / "run")
+    }
+    best_first = sorted(balanced, key=balanced.get, reverse=True)
+    header, *rows = capsys.readouterr().out.split("Trained on")[1].splitlines()[1:4]
+    assert header.split("  ")[1].strip() == "" and "balanced accuracy, %  difference" in header
+    for name, row in zip(best_first, rows, strict=True):
+        assert row.startswith(f"  {name} ") and f" {100 * balanced[name]:.2f} " in row
+    # Ranked anew without training; the report has a table of the classes.
+    compare(tmp_path / "run", *flags, "--rank_by", "calibration_error")
+    printed = capsys.readouterr().out
+    assert ": accuracy" not in printed and "  calibration error  difference to CE" in printed
+    assert "Accuracy by class" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_five_classes_are_not_ranked_by_their_top_5(folder, checkpoint, tmp_path):
+    data = ["--train_dir", str(folder / "train"), "--validation_dir", str(folder / "validation")]
+    data += ["--model_name_or_path", checkpoint]
+    with pytest.raises(SystemExit, match="--rank_by: top_5_accuracy is measured of more than 5"):
+        compare(tmp_path / "run", *data, "--rank_by", "top_5_accuracy")
 
 
 @pytest.mark.slow
@@ -153,8 +204,35 @@ def test_processes_share_the_cells(tmp_path):
 def test_other_settings_are_refused(tmp_path):
     compare(tmp_path, "--methods", "ce", "--num_seeds", "1", "--hub_token", "hf_ann")
     assert "hf_ann" not in (tmp_path / "settings.json").read_text()
-    with pytest.raises(SystemExit, match=r"learning_rate was 0.001, now 0.01\..*--output_dir"):
+    with pytest.raises(SystemExit, match=r"learning_rate was 0.001, now 0.01\..*output_dir"):
         compare(tmp_path, "--methods", "ce", "--num_seeds", "1", "--learning_rate", "0.01")
+
+
+def test_a_comparison_of_an_older_version_goes_on(tmp_path):
+    flags = ("--methods", "ce", "--num_seeds", "1")
+    as_then = (*flags, "--memory_size", "0", "--head_init", "none")
+    compare(tmp_path, *as_then)
+    file = tmp_path / "settings.json"
+    kept = json.loads(file.read_text())
+    for name in ("memory_size", "head_init", "logit_adjustment", "calibrate"):
+        del kept[name]
+    file.write_text(json.dumps(kept))
+    (record,) = tmp_path.glob("cells/*/record.json")
+    facts = json.loads(record.read_text())
+    del facts["metrics"]["balanced_accuracy"]
+    record.write_text(json.dumps(facts))
+    with pytest.raises(SystemExit, match=r"memory_size was 0, now 1024; head_init was none, now"):
+        compare(tmp_path, *flags)
+    compare(tmp_path, *as_then, "--methods", "ce,clce")
+    assert [run["method"] for run in results(tmp_path)] == ["CE", "CLCE"]
+    with pytest.raises(SystemExit, match=r"settings: logit_adjustment was 0.0, now 1.0\. Name an"):
+        compare(tmp_path, *as_then, "--logit_adjustment", "1")
+    del kept["eval_strategy"]
+    file.write_text(json.dumps(kept))
+    with pytest.raises(
+        SystemExit, match=r"did not keep eval_strategy, so its.*Name another output"
+    ):
+        compare(tmp_path, *as_then)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_values_have_the_types_of_their_flags(tmp_path):
         (b"a: [", "cannot be read: .*line 1"),
         (b"stra\xdfe: 1", "cannot be read: .*position 4"),
         (b"\x93\x00\x01", "cannot be read"),
-        (b"1: 2\nfoo: 3", "unknown settings in the config file: 1, foo"),
+        (b"1: 2\nfoo: 3", "in the config file, 1, foo: there is no setting 1, foo"),
         (b"temperature: warm", "temperature: invalid float value: 'warm'"),
         (b"temperature: null", "temperature: invalid float value: 'None'"),
         (b"learning_rate: [1]", "learning_rate: invalid float"),

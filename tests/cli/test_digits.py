@@ -1,6 +1,7 @@
 """The digits and the small ViT, which need no download, and the demo of both losses."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -80,3 +81,15 @@ def test_the_demo_compares_both_losses(capsys):
     accuracies = {name: float(rate.rstrip("%")) for name, rate, *_ in map(str.split, lines)}
     assert accuracies.keys() == {"cross-entropy", "CLCE"}
     assert min(accuracies.values()) > 15
+
+
+@pytest.mark.parametrize("command", ["demo", "train"])
+def test_without_the_extra_one_line_says_which_it_is(command, tmp_path, monkeypatch):
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+    flags = ["--output_dir", str(tmp_path)] if command == "train" else []
+    with pytest.raises(SystemExit) as refused:
+        main([command, *flags])
+    message = refused.value.code
+    assert message.startswith("clce-hf: error: ") and "\n" not in message
+    assert 'pip install "clce_hf[demo]"' in message

@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.launching import launch
 from support.missing_packages import run_without
 from support.tiny import CLASSES, vit
@@ -16,6 +18,7 @@ from clce_hf.data.sources import ImageFolders
 from clce_hf.data.transforms import evaluation_rows
 from clce_hf.evaluation.embeddings import silhouette
 from clce_hf.evaluation.fewshot import few_shot_accuracy
+from clce_hf.evaluation.retrieval import retrieval_metrics
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16})
 NAMES = {
@@ -58,6 +61,8 @@ def test_a_checkpoint_is_measured(folder, tmp_path, capsys):
     assert measured["left_out"] == []
     assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     assert metrics["silhouette"] == pytest.approx(silhouette(embeddings, labels), abs=1e-5)
+    for name, value in retrieval_metrics(embeddings, labels).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-5)
     expected = torch.nn.functional.cross_entropy(logits, labels).item()
     assert metrics["negative_log_likelihood"] == pytest.approx(expected, rel=1e-5)
     few = few_shot_accuracy(
@@ -69,6 +74,66 @@ def test_a_checkpoint_is_measured(folder, tmp_path, capsys):
     assert f"{metrics['accuracy']:.4f}" in printed and "2 way 3 shot centroid" in printed
     report = (tmp_path / "out" / "report.html").read_text()
     assert f"{metrics['accuracy']:.4f}" in report and "dog" in report
+    assert f"{metrics['map_at_r']:.4f}" in report and "Right: an image of dog" in report
+    right = logits.argmax(1) == labels
+    by_class = {name: right[labels == i].float().mean().item() for i, name in enumerate(CLASSES)}
+    assert {one["name"]: one["accuracy"] for one in measured["classes"]} == pytest.approx(by_class)
+    assert {one["images"] for one in measured["classes"]} == {5}
+    worst = measured["classes"][0]
+    assert f"  {worst['name']}  {worst['accuracy']:.4f}    5\n" in printed
+
+
+def test_the_worst_of_many_classes_are_printed_and_all_are_kept(tmp_path, capsys):
+    names = {f"class {i:02}": i for i in range(12)}
+    generator = np.random.default_rng(0)
+    for name in names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for j in range(4):
+            pixels = generator.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{j}.png")
+    model = vit(label2id=names, id2label={i: name for name, i in names.items()}, num_labels=12)
+    checkpoint = save(model, tmp_path / "checkpoint")
+    measured = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(tmp_path / "images"))
+    accuracies = [one["accuracy"] for one in measured["classes"]]
+    assert accuracies == sorted(accuracies) and len(accuracies) == 12
+    assert measured["metrics"]["balanced_accuracy"] == pytest.approx(sum(accuracies) / 12)
+    assert measured["metrics"]["top_5_accuracy"] >= measured["metrics"]["accuracy"]
+    printed = capsys.readouterr().out
+    table = printed.split("Accuracy by class: 10 worst of 12 classes\n")[1].split("\n\n")[0]
+    assert len(table.splitlines()) == 11
+    best = measured["classes"][-1]["name"]
+    assert best not in table and f">{best}<" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_model_that_diverged_is_refused_by_name(folder, tmp_path):
+    model = vit(**NAMES)
+    torch.nn.init.constant_(model.vit.layernorm.weight, torch.nan)
+    checkpoint = save(model, tmp_path / "checkpoint")
+    data = ("--data_dir", str(folder / "validation"))
+    message = (
+        r"for 20 of 20 images, and so are its weights vit.layernorm.weight: .*diverged\. Take a"
+    )
+    with pytest.raises(SystemExit, match=message):
+        evaluate(checkpoint, tmp_path / "out", *data)
+    model = vit(**NAMES)  # whose embeddings are finite
+    torch.nn.init.constant_(model.classifier.bias, torch.nan)
+    with pytest.raises(SystemExit, match=r"its weights classifier.bias: .*lower learning_rate"):
+        evaluate(save(model, tmp_path / "head"), tmp_path / "out", *data)
+
+
+def test_a_class_of_one_image_is_found_but_does_not_search(folder, tmp_path):
+    shutil.copytree(folder / "validation", tmp_path / "some")
+    for file in sorted((tmp_path / "some" / "ant").iterdir())[1:]:
+        file.unlink()
+    model = vit(**NAMES)
+    checkpoint = save(model, tmp_path / "checkpoint")
+    measured = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(tmp_path / "some"))
+    images = load_labeled_images(ImageFolders({"test": str(tmp_path / "some")}))
+    _, embeddings, labels = by_hand(model, images)
+    assert labels.bincount()[0] == 1
+    for name, value in retrieval_metrics(embeddings, labels).items():
+        assert measured["metrics"][name] == pytest.approx(value, abs=1e-5)
+    assert "Neighbors</h2>" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_classes_are_known_by_name(folder, tmp_path):
@@ -128,8 +193,21 @@ def test_what_there_are_too_few_images_for_is_left_out(folder, tmp_path):
     assert "accuracy" in measured["metrics"] and "silhouette" in measured["metrics"]
 
 
+def test_a_single_image_has_an_accuracy(folder, tmp_path):
+    checkpoint = save(vit(**NAMES), tmp_path / "checkpoint")
+    image = next((folder / "validation" / NAMES["id2label"][0]).iterdir())
+    (tmp_path / "one" / image.parent.name).mkdir(parents=True)
+    shutil.copy(image, tmp_path / "one" / image.parent.name)
+    measured = evaluate(checkpoint, tmp_path / "out", "--data_dir", str(tmp_path / "one"))
+    assert {"accuracy", "calibration_error"} <= measured["metrics"].keys()
+    why = {reason["what"]: reason["why"] for reason in measured["left_out"]}
+    assert why.keys() == {"calibrated metrics", "embedding quality", "few-shot"}
+    assert why["calibrated metrics"].endswith("takes 2 images at least, got 1.")
+
+
 def test_digits_need_no_data(tmp_path):
-    main(["train", "--output_dir", str(tmp_path / "run"), "--max_steps", "30", "--use_cpu"])
+    short = ("--max_steps", "30", "--use_cpu", "--calibrate", "false")
+    main(["train", "--output_dir", str(tmp_path / "run"), *short])
     trained = json.loads((tmp_path / "run" / "all_results.json").read_text())
     measured = evaluate(str(tmp_path / "run"), tmp_path / "out")
     assert measured["metrics"]["accuracy"] == pytest.approx(trained["eval_accuracy"])

@@ -54,6 +54,28 @@ def test_cross_entropy_alone(folder, checkpoint, tmp_path, capsys):
     assert "eval_contrastive_loss" not in json.loads((tmp_path / "eval_results.json").read_text())
 
 
+def test_logit_adjustment_is_by_the_images_that_are_trained_on(folder, checkpoint, tmp_path):
+    rare = tmp_path / "rare"
+    shutil.copytree(folder, rare)
+    for j in range(1, 10):
+        (rare / "train" / "bee" / f"{j}.png").unlink()
+    flags = ["--learning_rate", "0", "--logging_strategy", "steps", "--logging_steps", "1"]
+    flags += ["--label_smoothing_factor", "0.1", "--head_init", "none"]
+    losses = {}
+    for root in (folder, rare):
+        for tau in ("0", "1"):
+            output = tmp_path / f"{root.name} {tau}"
+            train(root, checkpoint, output, *flags, "--logit_adjustment", tau)
+            log = json.loads((output / "trainer_state.json").read_text())["log_history"]
+            evaluated = json.loads((output / "eval_results.json").read_text())
+            losses[root.name, tau] = log[0]["ce_loss"], evaluated["eval_loss"]
+            assert {"eval_balanced_accuracy", "eval_macro_f1"} < evaluated.keys()
+    # Of classes of equal size, it changes nothing; in evaluation, it never does.
+    assert losses[folder.name, "1"] == pytest.approx(losses[folder.name, "0"], rel=1e-5)
+    assert abs(losses["rare", "1"][0] - losses["rare", "0"][0]) > 0.05
+    assert losses["rare", "1"][1] == pytest.approx(losses["rare", "0"][1], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -51,6 +51,7 @@ def refusal(capsys, run):
         ("metric_for_best_model", ["f1", "eval_f1"]),
         ("report_to", ["wandb", "no_such"]),
         ("drop_path_rate", ["1", "-0.1"]),
+        ("logit_adjustment", ["-1", "nan", "inf"]),
         ("train_dir", [""]),
         ("label_column_name", ["image"]),
         ("image_column_name", ["label"]),
@@ -67,7 +68,7 @@ def test_a_value_that_never_works(flag, values, tmp_path, capsys):
 def test_the_ends_of_the_ranges_work(folder, checkpoint, tmp_path):
     flags = ["--learning_rate", "0", "--weight_decay", "0", "--label_smoothing_factor", "1"]
     flags += ["--seed", str(2**32 - 1), "--adam_beta1", "0", "--max_steps", "1"]
-    flags += ["--metric_for_best_model", "eval_accuracy", "--load_best_model_at_end", "true"]
+    flags += ["--metric_for_best_model", "balanced_accuracy", "--load_best_model_at_end", "true"]
     train(folder, checkpoint, tmp_path, *flags, "--resume_from_checkpoint", "false")
     assert json.loads((tmp_path / "trainer_state.json").read_text())["best_metric"] <= 1
 
@@ -85,6 +86,11 @@ def test_the_ends_of_the_ranges_work(folder, checkpoint, tmp_path):
         (
             ["--dataloader_drop_last", "true", "--per_device_train_batch_size", "41"],
             "dataloader_drop_last: the 40 training images do not fill one batch of 41",
+        ),
+        (
+            ["--metric_for_best_model", "top_5_accuracy"],
+            "metric_for_best_model: top_5_accuracy is measured of more than 5 classes, and there "
+            "are 4",
         ),
         (["--model_name_or_path", "{checkpoint}/config.json"], "name the folder that it lies in"),
         (["--config_name", "no/config"], "The model 'no/config' could not be loaded"),
@@ -132,6 +138,7 @@ def test_a_processor_whose_pixels_the_model_does_not_take(
         ("evaluate", "output_dir", ""),
         ("compare", "batch_sizes", "8,0"),
         ("compare", "shots", "-1"),
+        ("compare", "rank_by", "f1"),
         ("compare", "do_train", "false"),
         ("compare", "push_to_hub", "true"),
         ("compare", "seed", "-1"),

@@ -4,6 +4,7 @@ import torch
 
 from clce_hf.evaluation import embeddings as metrics
 from clce_hf.evaluation.hf_metrics import METRIC_NAMES, load_metric
+from clce_hf.evaluation.retrieval import retrieval_metrics
 
 
 def batch(n=60, dim=8, classes=4):
@@ -25,6 +26,13 @@ def test_every_metric_combines_and_needs_no_network(hub):
     for name in ("alignment", "silhouette", "knn_accuracy"):
         measure = getattr(metrics, name)
         assert values[name] == pytest.approx(measure(embeddings, labels), abs=1e-6)
+    retrieval = retrieval_metrics(embeddings, labels)
+    assert {name: values[name] for name in retrieval} == pytest.approx(retrieval, abs=1e-6)
+
+
+def test_every_metric_says_what_it_is():
+    assert all(load_metric(name).description for name in METRIC_NAMES)
+    assert "R-precision" in load_metric("retrieval_metrics").description
 
 
 def test_a_metric_takes_batches():

@@ -2,12 +2,14 @@ import pytest
 import torch
 
 from clce_hf.evaluation.calibration import (
+    calibrated_metrics,
     calibration_error,
     fit_temperature,
     negative_log_likelihood,
 )
+from clce_hf.evaluation.embeddings import knn_accuracy
 from clce_hf.evaluation.record import Predictions
-from clce_hf.evaluation.suite import classification_metrics, embedding_metrics, measure
+from clce_hf.evaluation.suite import embedding_metrics, measure
 
 
 def test_each_half_is_calibrated_by_the_temperature_of_the_other():
@@ -22,7 +24,7 @@ def test_each_half_is_calibrated_by_the_temperature_of_the_other():
     for half, temperature in zip(halves, reversed(fitted), strict=True):
         for row in half:
             scaled[row] = logits[row].double() / temperature
-    measured = classification_metrics(logits, labels)
+    measured = calibrated_metrics(logits, labels)
     expected = negative_log_likelihood(scaled, labels)
     assert measured["calibrated_negative_log_likelihood"] == pytest.approx(expected)
     assert measured["calibrated_calibration_error"] == calibration_error(scaled, labels)
@@ -36,6 +38,33 @@ def test_neighbors_of_small_classes_are_not_outvoted():
     embeddings = torch.eye(2).repeat_interleave(6, dim=0) + 0.01 * torch.rand(12, 2)
     labels = torch.arange(2).repeat_interleave(6)
     assert embedding_metrics(embeddings, labels)["knn_accuracy"] == 1.0
+
+
+def test_the_smaller_of_two_classes_is_not_outvoted():
+    embeddings = torch.eye(2).repeat_interleave(torch.tensor([100, 6]), dim=0)
+    labels = torch.arange(2).repeat_interleave(torch.tensor([100, 6]))
+    assert embedding_metrics(embeddings, labels)["knn_accuracy"] == 1.0
+
+
+def test_one_small_class_does_not_decide_how_many_neighbors_vote():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(31, 2, generator=generator)
+    labels = torch.arange(3).repeat_interleave(10)
+    labels = torch.cat([labels, torch.tensor([3])])  # alone in its class
+    measured = embedding_metrics(embeddings, labels)["knn_accuracy"]
+    assert measured == knn_accuracy(embeddings, labels, k=9)
+    assert measured != knn_accuracy(embeddings, labels, k=1)
+    marked = torch.where(labels == 0, -100, labels)  # which are no class
+    rest = marked != -100
+    assert embedding_metrics(embeddings, marked)["knn_accuracy"] == knn_accuracy(
+        embeddings[rest], labels[rest], k=9
+    )
+
+
+@pytest.mark.parametrize("labels", [[], [-100] * 4, [-100, 1]])
+def test_embeddings_without_labels_are_refused(labels):
+    with pytest.raises(ValueError, match="n at least 2"):
+        embedding_metrics(torch.ones(len(labels), 3), torch.tensor(labels, dtype=torch.long))
 
 
 def test_what_cannot_be_measured_is_left_out_with_its_reason():

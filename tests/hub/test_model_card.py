@@ -29,6 +29,7 @@ from support.tiny import CLASSES, Images, vit
 from torch import nn
 from transformers import AutoModelForImageClassification
 
+from clce_hf import LogitAdjustedLoss
 from clce_hf.hub.results import final_metrics
 
 
@@ -66,6 +67,15 @@ def test_a_card_of_cross_entropy_alone_does_not_speak_of_clce(tmp_path):
     trainer.create_model_card(pictures=True)
     assert "training_curve.png" in card_of(tmp_path).text
     assert not (tmp_path / "embeddings.png").exists()
+
+
+def test_the_card_names_the_logit_adjustment(tmp_path):
+    loss = LogitAdjustedLoss([8, 8, 8, 8], tau=0.5, label_smoothing=0.1)
+    trainer = make_trainer(tmp_path)
+    trainer.compute_loss_func = loss
+    trainer.create_model_card()
+    card = card_of(tmp_path).text
+    assert "| logit adjustment (tau) | 0.5 |" in card and "| label smoothing | 0.1 |" in card
 
 
 def test_pictures_are_drawn_when_they_are_asked_for(tmp_path):
@@ -285,3 +295,68 @@ def test_the_card_has_the_batch_size_that_was_found(tmp_path):
     text = card_of(tmp_path).text
     assert "| images contrasted together | 4 |" in text
     assert "| 4 (4 per device, 1 process, 1 accumulated) |" in text
+
+
+def test_the_card_says_what_was_calibrated_and_keeps_to_what_is_true_of_the_weights(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.compute_metrics = lambda _: {"accuracy": 0.75}
+    trainer.eval_dataset = Images(120, seed=1)
+    trainer.train()
+    trainer.create_model_card()
+    assert "Calibration" not in card_of(tmp_path).text
+    with torch.no_grad():
+        trainer.model.classifier.weight *= 8
+    values = trainer.calibrate()
+    assert "rejected_temperature" in trainer.calibrate()  # which changes nothing that is said
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    row = "| negative log-likelihood | {:.4f} | {:.4f} |"
+    numbers = [values[f"negative_log_likelihood_{when}"] for when in ("before", "after")]
+    assert row.format(*numbers) in card.text
+    assert f"a temperature of {values['calibration_temperature']:.3f}, fitted on 120" in card.text
+    assert "those before, but for ties and rounding of weights in half precision" in card.text
+    assert "equal size" not in card.text and "taken as they are" not in card.text
+    assert "`loss` is the cross-entropy alone, measured before the calibration below" in card.text
+    assert {result.metric_name for result in card.data.eval_results} == {
+        *("accuracy", "contrastive_loss")
+    }
+    trainer.evaluate()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert "cross-entropy alone, measured after the calibration below: on the images" in card.text
+    assert "fitted on, it is a little lower than on others" in card.text
+    assert "loss" in {result.metric_name for result in card.data.eval_results}
+    trainer.train()  # whose weights are others
+    trainer.create_model_card()
+    assert "Calibration" not in card_of(tmp_path).text
+
+
+def test_the_card_says_that_the_model_was_left_as_it_was(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    images = Images(120, seed=1)
+    trainer.calibrate(images)
+    trainer.state.log_history.clear()
+    trainer.evaluate()
+    values = trainer.calibrate(images)
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    told = "This calibration left the model as it was: a temperature (1.000, fitted on"
+    assert f"## Calibration\n\n{told}" in card.text
+    both = [values["negative_log_likelihood_before"], values["rejected_negative_log_likelihood"]]
+    assert "likelihood is {:.4f}, and {:.4f} where".format(*both) in card.text
+    assert "was divided" not in card.text and "the calibration below" not in card.text
+    assert "loss" in {result.metric_name for result in card.data.eval_results}
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_the_card_says_whose_probabilities_those_of_adjusted_logits_are(tmp_path, tau):
+    trainer = make_trainer(tmp_path)
+    trainer.compute_loss_func = LogitAdjustedLoss([8, 8, 8, 8], tau=tau)
+    trainer.train()
+    with torch.no_grad():
+        trainer.model.classifier.weight *= 8
+    trainer.calibrate(Images(120, seed=1))
+    trainer.create_model_card()
+    text = card_of(tmp_path).text
+    assert ("the probabilities are those for classes of equal size" in text) == (tau > 0)

@@ -38,7 +38,7 @@ def test_the_command_line_goes_from_the_hub_to_the_hub(published, tmp_path, caps
     assert (data.base_model, data.license) == ("bob/base", "apache-2.0")
     assert data.datasets == ["bob/animals"]
     assert {"clce", "image-classification", "generated_from_trainer"} <= set(data.tags)
-    assert data.metrics == ["accuracy"]
+    assert data.metrics == ["accuracy", "balanced_accuracy", "macro_f1"]
     (result,) = [result for result in data.eval_results if result.metric_type == "accuracy"]
     metrics = json.loads((tmp_path / "run" / "eval_results.json").read_text())
     assert result.metric_value == metrics["eval_accuracy"]

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from clce_hf.models.head_init import class_mean_weights, linear_parameters
+from clce_hf.models.head_init import class_mean_weights
 
 
 def shares_of(targets, num_classes):
@@ -176,37 +175,3 @@ def test_a_class_without_an_image_has_no_direction():
     weight, bias = class_mean_weights(torch.randn(8, 4) + 5, torch.arange(8) % 2, 3)
     assert not weight[2].any() and bias[2] == 0
     assert weight[:2].any(1).all()
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [nn.Linear(6, 4), nn.Linear(6, 4, bias=False), nn.Conv2d(6, 4, 1)],
-    ids=["linear", "without bias", "convolution"],
-)
-def test_layers_whose_weights_can_be_set(layer):
-    weight, bias = linear_parameters(layer)
-    assert weight is layer.weight and bias is layer.bias
-
-
-def quantized():
-    """As 8-bit layers have their weights: integers in a Linear."""
-    layer = nn.Linear(6, 4)
-    layer.weight = nn.Parameter(torch.zeros(4, 6, dtype=torch.int8), requires_grad=False)
-    return layer
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv2d(6, 4, 3),
-        nn.Conv2d(6, 4, 1, groups=2),
-        nn.Bilinear(6, 6, 4),
-        nn.Linear(6, 4, device="meta"),
-        nn.utils.parametrizations.weight_norm(nn.Linear(6, 4)),
-        quantized(),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_other_layers_are_refused(layer):
-    with pytest.raises(ValueError, match=r"head_init='class_means'.*leave head_init out"):
-        linear_parameters(layer)

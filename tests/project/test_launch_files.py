@@ -13,6 +13,7 @@ from accelerate.commands.launch import launch_command_parser
 from support.launching import CONFIGS, environment, launch
 from transformers import pipeline
 
+from clce_hf.cli.main import main
 from clce_hf.data.load import load_benchmark
 
 pytestmark = pytest.mark.early
@@ -39,14 +40,22 @@ def test_accelerate_reads_every_setting(file):
 
 
 def test_the_command_line_trains_in_two_processes(tmp_path):
-    finished = launch("-m", "clce_hf", "train", "--output_dir", str(tmp_path), *QUICK, joined=False)
+    flags = ["--output_dir", str(tmp_path), *QUICK, "--max_steps", "40", "--calibrate", "true"]
+    finished = launch("-m", "clce_hf", "train", *flags, joined=False)
     assert finished.stdout.count("accuracy  ") == 1
+    assert finished.stdout.count("temperature  ") == 1
     assert "training time" in finished.stdout
     assert pipeline("image-classification", model=str(tmp_path), device="cpu")
     # Both processes take 64 images a step.
     results = json.loads((tmp_path / "all_results.json").read_text())
     steps_in_epoch = math.ceil(len(load_benchmark("digits")["train"]) / 128)
-    assert results["epoch"] == pytest.approx(2 / steps_in_epoch)
+    assert results["epoch"] == pytest.approx(40 / steps_in_epoch)
+    # They shared the images that the temperature was fitted on: on all of them, it is the best.
+    assert results["calibration_images"] == 500
+    only = ["--model_name_or_path", str(tmp_path), "--do_train", "false", "--calibrate", "true"]
+    main(["train", *only, "--output_dir", str(tmp_path / "again"), *QUICK])
+    again = json.loads((tmp_path / "again" / "calibration_results.json").read_text())
+    assert again["rejected_temperature"] == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions, version
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hatchling.build import build_wheel
+from hatchling.build import build_sdist, build_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 PACKAGE = ROOT / "clce_hf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -82,6 +84,37 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path, monkeypatch):
     files = {file.relative_to(tmp_path) for file in tmp_path.glob("clce_hf/**/*") if file.is_file()}
     assert packed == files
     assert Path("clce_hf/py.typed") in packed
+
+
+@pytest.mark.slow
+def test_pypi_takes_what_is_built(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    built = [tmp_path / build(str(tmp_path)) for build in (build_wheel, build_sdist)]
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *map(str, built)],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+    with tarfile.open(built[1]) as archive:
+        packed = {Path(*Path(name).parts[1:]) for name in archive.getnames()}
+    for file in ("mkdocs.yml", "website/site.css", ".github/workflows/tests.yml", "docs/gains.svg"):
+        assert Path(file) in packed
+
+
+def test_the_source_distribution_has_what_tests_and_site_are_made_of():
+    targets = PYPROJECT["tool"]["hatch"]["build"]["targets"]
+    included = {entry.removeprefix("/") for entry in targets["sdist"]["include"]}
+    assert {file.name for file in ROOT.glob("*.md")} <= included
+    folders = {"clce_hf", "tests", "benchmarks", "examples", "docs", "website", ".ci", ".github"}
+    assert included >= folders | {"mkdocs.yml", "Makefile"}
+
+
+def test_the_extra_all_is_all_that_users_install():
+    extras = PROJECT["optional-dependencies"]
+    (everything,) = [Requirement(line) for line in extras["all"]]
+    assert everything.name == PROJECT["name"]
+    assert everything.extras == extras.keys() - {"all", "dev"}
 
 
 def test_the_hooks_before_a_commit_are_what_make_check_runs():

@@ -2,39 +2,46 @@
 
 import io
 import json
-import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from support.chromium import WIDTHS, chromium, forget_logs, requested, show_at
 from support.synthetic import NAMES, color, comparison, image
 
+from clce_hf.comparison.tables import summaries
+from clce_hf.evaluation.suite import measure
 from clce_hf.evaluation.table import Table
+from clce_hf.reports.gallery import search
 from clce_hf.reports.report import write_report
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--disable-dev-shm-usage",
-)
-WIDTHS = {"phone": 390, "desk": 1280}
+CLIENT = ("clientWidth", "clientHeight")
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    row = ("a method with a long name", *["12.34 ± 5.67 %"] * 9)
-    wide = Table("A wide table", ("method", *[f"metric {i}" for i in range(9)]), [row])
+    names = [f"metric {i} that has_a_long_name" for i in range(15)]
+    rows = [
+        (f"the method of number_{i}, with a long name", *["12.34 ± 5.67 %"] * 15) for i in range(40)
+    ]
+    wide = Table("A wide and long table", ("method", *names), rows)
+    runs = [
+        replace(
+            run, metrics={**measure(run.predictions, shots=()).metrics, "seconds_per_step": 0.123}
+        )
+        for run in comparison()
+        if (run.shots, run.batch_size) == (5, 64)
+    ]
     return write_report(
         tmp_path_factory.mktemp("report"),
         title="Losses compared " + "a_name_that_does_not_break" * 4,
-        tables=[wide],
+        tables=[wide, *summaries(runs)],
         runs=comparison(),
         class_names=NAMES,
         image=image,
@@ -43,24 +50,15 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture(params=WIDTHS, ids=str)
 def page(request, browser, report):
     """The report, opened at one width after the other."""
-    metrics = {"width": WIDTHS[request.param], "height": 844, "deviceScaleFactor": 1}
-    metrics["mobile"] = request.param == "phone"
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)  # what came before
+    show_at(browser, request.param)
+    forget_logs(browser)
     browser.get(report.as_uri())
     return browser
 
@@ -95,7 +93,7 @@ def to_dot(page, element, place):
 
 def test_every_picture_is_drawn(page):
     pictures = page.find_elements(By.TAG_NAME, "img")
-    assert len(pictures) == 11
+    assert len(pictures) == 15
     for picture in pictures:
         assert picture.is_displayed() and int(picture.get_property("naturalWidth")) > 0
         page.execute_script("arguments[0].scrollIntoView()", picture)
@@ -112,16 +110,82 @@ def test_nothing_is_wider_than_the_page(page):
     assert int(table.get_property("scrollWidth")) > int(table.get_property("clientWidth"))
 
 
+def test_a_scrolled_table_keeps_its_names(page):
+    """The names of columns and rows stay inside the card, whole, wherever it is scrolled to."""
+    wide = page.find_element(By.CLASS_NAME, "wide")
+    page.execute_script("arguments[0].scrollTo(1e6, 1e6)", wide)
+    left, top, width, height = (
+        page.execute_script(f"return arguments[0].{name}", wide)
+        for name in ("getBoundingClientRect().x", "getBoundingClientRect().y", *CLIENT)
+    )
+
+    def box(selector):
+        script = "return arguments[0].querySelector(arguments[1]).getBoundingClientRect().toJSON()"
+        return page.execute_script(script, wide, selector)
+
+    corner, last_name = box("thead th"), box("thead th:last-child")
+    last_row, last_entry = box("tbody tr:last-child th"), box("tbody tr:last-child td:last-child")
+    assert corner["x"] == last_row["x"] == left and corner["y"] == last_name["y"] == top
+    assert last_row["right"] < last_entry["x"] and last_name["bottom"] < last_entry["y"]
+    for inside in (last_name, last_entry):
+        assert inside["right"] <= left + width + 1 and inside["bottom"] <= top + height + 1
+    assert corner["width"] < width / 2  # numbers have the larger part
+    for name in wide.find_elements(By.TAG_NAME, "th"):
+        assert name.get_property("scrollWidth") <= name.get_property("clientWidth")
+        assert name.get_property("scrollHeight") <= name.get_property("clientHeight")
+    # What is scrolled away lies below the names that stay.
+    script = "return document.elementFromPoint(arguments[0], arguments[1]).tagName"
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", wide)
+    corner = box("thead th")
+    for below in (0, 100):
+        assert page.execute_script(script, corner["x"] + 20, corner["y"] + 5 + below) == "TH"
+
+
+def test_the_table_of_a_comparison_is_seen_whole_on_a_desk(page):
+    wide = page.find_elements(By.CLASS_NAME, "wide")[1]
+    fits = wide.get_property("scrollWidth") <= wide.get_property("clientWidth")
+    is_desk = page.execute_script("return document.documentElement.clientWidth") > 1000
+    assert fits == is_desk
+    page.execute_script("arguments[0].scrollTo(1e6, 0)", wide)
+    last = wide.find_elements(By.CSS_SELECTOR, "tbody tr:first-child td")[-1]
+    assert (
+        last.text == "123"
+        and last.rect["x"] + last.rect["width"] <= wide.rect["x"] + wide.rect["width"] + 1
+    )
+
+
+def test_the_gallery_shows_each_image_with_its_neighbors(page):
+    gallery = search(comparison()[:2])
+    shown = [*gallery.successes, *gallery.failures]
+    parts = page.find_elements(By.CSS_SELECTOR, ".gallery > li")
+    assert len(parts) == len(shown)
+    width = page.execute_script("return document.documentElement.clientWidth")
+    for part, query in zip(parts, shown, strict=True):
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", part)
+        rows = [query.image, *(row for rows in query.neighbors.values() for row in rows)]
+        pixels = np.asarray(Image.open(io.BytesIO(part.screenshot_as_png)).convert("RGB"))
+        for element, row in zip(part.find_elements(By.CLASS_NAME, "thumbnail"), rows, strict=True):
+            box = element.rect
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            middle = pixels[int(y - part.rect["y"]), int(x - part.rect["x"])].astype(int)
+            assert np.abs(middle - color(row)).max() < 20
+            assert box["width"] >= 50
+        names = [NAMES[row % len(NAMES)] for row in rows]
+        assert part.find_element(By.CLASS_NAME, "query").text == names[0]
+        neighbors = part.find_elements(By.CSS_SELECTOR, ".neighbors > li")
+        for element, name in zip(neighbors, names[1:], strict=True):
+            mark = "✓" if name == names[0] else "✗"
+            assert " ".join(element.text.split()) == f"{mark} {name}"
+            box = element.rect
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert element.get_property("scrollWidth") <= element.get_property("clientWidth")
+
+
 def test_no_error_is_logged_and_nothing_is_requested(page, report):
     element = page.find_element(By.CLASS_NAME, "map")
     to_dot(page, element, data(page)["maps"][0]["places"][0]).perform()
     assert page.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    requests = [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
+    requests = requested(page)
     assert requests[0] == report.as_uri()
     assert all(url.startswith("data:") for url in requests[1:])
     # Whatever a name may hold: the page's policy stops what would leave the file.
@@ -181,7 +245,7 @@ def test_a_dot_that_is_tapped_shows_its_image(page):
 
 def test_the_keyboard_walks_over_the_images(page):
     places = data(page)["maps"][0]["places"]
-    for _ in range(2):  # past the wide table
+    for _ in range(3):  # past the tables
         page.switch_to.active_element.send_keys(Keys.TAB)
     assert page.switch_to.active_element.get_attribute("class") == "map"
     assert card(page).is_displayed()

@@ -13,11 +13,13 @@ from PIL import Image
 from scipy import stats
 from support.synthetic import color, image, run
 
+from clce_hf.evaluation.calibration import calibration_error, reliability
 from clce_hf.evaluation.embeddings import class_similarities
 from clce_hf.reports.accuracy_bars import accuracy_bars, plot_accuracy_bars
 from clce_hf.reports.confusion import count_confusions, most_confused
 from clce_hf.reports.curves import draw_lines, logged
 from clce_hf.reports.embedding_map import project
+from clce_hf.reports.reliability import describe_reliability, plot_reliability
 from clce_hf.reports.similarity_histogram import similarities
 from clce_hf.reports.thumbnails import SIZE, thumbnail_sheet
 
@@ -136,3 +138,22 @@ def test_every_image_has_its_place_on_the_sheet():
         column, row = round(x * (sheet.columns - 1)), round(y * (sheet.rows - 1))
         middle = pixels[round((row + 0.5) * SIZE), round((column + 0.5) * SIZE)]
         assert np.abs(middle - color(number)).max() < 20
+
+
+def test_bars_of_reliability_are_accuracy_and_the_gap_to_confidence():
+    shown = run(n=160).predictions
+    bins = reliability(shown.logits, shown.labels)
+    axes = Figure().subplots()
+    plot_reliability(axes, bins)
+    accuracy, gaps, shares = axes.containers
+    filled = [i for i in range(15) if bins.counts[i] > 0]
+    assert [bar.get_x() for bar in accuracy] == pytest.approx([i / 15 for i in filled])
+    assert [bar.get_height() for bar in accuracy] == pytest.approx(bins.accuracy[filled].tolist())
+    ends = [bar.get_y() + bar.get_height() for bar in gaps]
+    assert ends == pytest.approx(bins.confidence[filled].tolist())
+    depths = np.array([-bar.get_height() for bar in shares])
+    assert depths / depths.sum() == pytest.approx(bins.counts[filled].numpy() / 160)
+    assert f"{calibration_error(shown.logits, shown.labels):.3f}" in axes.get_title("left")
+    text = describe_reliability(bins, 0.25)
+    assert f"error {bins.error:.3f}" in text and "log-likelihood 0.250" in text
+    assert text.count("% sure") == len(filled)

@@ -14,12 +14,14 @@ from support.missing_packages import run_without
 from support.synthetic import NAMES, color, comparison, image, run
 
 from clce_hf.evaluation.table import Table
-from clce_hf.reports import sections
+from clce_hf.reports import embedding_sections
+from clce_hf.reports.gallery import search
 from clce_hf.reports.report import write_report
 from clce_hf.reports.thumbnails import SIZE
 
 TABLE = Table("Results <i>", ("method", "accuracy"), [("CE & co", "50.0 %"), ("CLCE", "60.0 %")])
-EVERYTHING = ["Results <i>", "Accuracy", "Batch size", "Training", "Embeddings", "Similarities"]
+EVERYTHING = ["Results <i>", "Accuracy", "Batch size", "Training"]
+EVERYTHING += ["Calibration", "Embeddings", "Similarities", "Neighbors"]
 
 
 class Page(HTMLParser):
@@ -92,7 +94,10 @@ def test_pictures_are_drawn_and_described_in_words(everything):
     assert names == [
         *("accuracy.png", "batch_size.png", "confusion-1-ce.png", "confusion-2-clce.png"),
         *("curve-ce_loss.png", "curve-eval_loss.png", "curve-loss.png"),
-        *("map-1-ce.png", "map-2-clce.png", "similarities-1-ce.png", "similarities-2-clce.png"),
+        *("map-1-ce.png", "map-2-clce.png"),
+        *("reliability-1-0-ce.png", "reliability-1-1-ce-calibrated.png"),
+        *("reliability-2-0-clce.png", "reliability-2-1-clce-calibrated.png"),
+        *("similarities-1-ce.png", "similarities-2-clce.png"),
     ]
 
 
@@ -113,6 +118,30 @@ def test_each_dot_of_a_map_has_its_image_and_its_classes(everything):
         assert shown["names"][i] == NAMES[runs[0].predictions.labels[i]]
         for made, of_map in zip(runs, shown["maps"], strict=True):
             assert of_map["predicted"][i] == NAMES[made.predictions.predicted[i]]
+
+
+def test_neighbors_are_told_in_words(everything):
+    page, _ = everything
+    gallery = search(comparison()[:2])
+    shown = [*gallery.successes, *gallery.failures]
+    classes = [label % len(NAMES) for label in range(40)]
+    expected = []
+    for query in shown:
+        expected.append(f"An image of {NAMES[classes[query.image]]}")
+        for rows in query.neighbors.values():
+            for row in rows:
+                kind = "Right" if classes[row] == classes[query.image] else "Wrong"
+                expected.append(f"{kind}: an image of {NAMES[classes[row]]}")
+    labels = [attrs.get("aria-label") or "" for attrs in page.attributes("span")]
+    assert [label for label in labels if "image of" in label] == expected
+    marks = "".join(text for text in page.text_in("span") if text in "✓✗")
+    assert marks == "".join("✗✓"[e[0] == "R"] for e in expected if e[0] != "A")
+    (told,) = (text for text in page.text_in("p") if "nearest others" in text)
+    assert "Of 40 images drawn" in told and f", {gallery.num_failures} have most" in told
+    lists = [attrs.get("aria-label") for attrs in page.attributes("ol")]
+    assert (
+        lists.count("Nearest others by CLCE") == lists.count("Nearest others by CE") == len(shown)
+    )
 
 
 def test_names_are_escaped(everything):
@@ -153,7 +182,7 @@ def test_methods_without_an_accuracy_or_a_pair_have_no_such_picture(tmp_path):
     alone = {"labels": labels, "logits": torch.eye(4), "embeddings": torch.eye(4)}
     runs = [run(m, metrics={}, log_history=[], **alone) for m in ("CE", "CLCE")]
     # Four images: too few for a map, and no two of a class.
-    assert write(tmp_path, runs, tables=[]).text_in("h2") == ["Mistakes"]
+    assert write(tmp_path, runs, tables=[]).text_in("h2") == ["Calibration", "Mistakes"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +190,7 @@ def test_methods_without_an_accuracy_or_a_pair_have_no_such_picture(tmp_path):
     [(("CE + SupCon", "CLCE", "CE"), ["CE", "CLCE"]), (("CLCE", "b", "c"), ["CLCE", "b"])],
 )
 def test_two_methods_are_shown_side_by_side(methods, shown, tmp_path, monkeypatch):
-    monkeypatch.setattr(sections, "project", lambda embeddings: None)
+    monkeypatch.setattr(embedding_sections, "project", lambda embeddings: None)
     write(tmp_path, [run(method, metrics={}, log_history=[]) for method in methods])
     files = sorted(file.name for file in tmp_path.glob("confusion-*.png"))
     assert files == [f"confusion-{i}-{name.lower()}.png" for i, name in enumerate(shown, start=1)]
@@ -176,14 +205,27 @@ def test_a_thousand_classes_do_not_break(tmp_path):
     }
     names = [f"class {i}" for i in range(1000)]
     page = write(tmp_path, [run(log_history=[], **tensors)], tables=[], names=names)
-    assert page.text_in("h2") == ["Embeddings", "Similarities", "Mistakes"]
+    headings = ["Calibration", "Embeddings", "Similarities", "Neighbors", "Mistakes"]
+    assert page.text_in("h2") == headings
     assert "60 images · 1,000 classes" in page.text_in("p")
+
+
+def test_a_model_that_a_temperature_does_not_help_is_named(tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    spread = torch.randn(40, 4, generator=generator)
+    labels = spread.softmax(1).multinomial(1, generator=generator)[:, 0]
+    runs = [run("CE", logits=spread, labels=labels), run("CLCE", logits=9 * spread, labels=labels)]
+    told = " ".join(write(tmp_path, runs, tables=[]).text_in("p"))
+    assert "Of CE, that makes the images no likelier: calibrate() would leave" in told
 
 
 def test_runs_that_do_not_fit_are_refused(tmp_path):
     other = run("CLCE", labels=run().predictions.labels.flip(0))
     with pytest.raises(ValueError, match="CLCE, seed 0, was measured on other images than CE"):
         write(tmp_path, [run(), other])
+    broken = run("CLCE", embeddings=torch.full((40, 6), torch.nan))
+    with pytest.raises(ValueError, match="CLCE, seed 0, has embeddings that are not finite"):
+        write(tmp_path, [run(), broken])
     with pytest.raises(ValueError, match="tells 4 classes apart, but 3 class names"):
         write(tmp_path, [run()], names=NAMES[:3])
 

@@ -50,6 +50,7 @@ class Trouble:
     path: re.Pattern[str]
     status: int
     times: int
+    after: int
 
 
 class Hub:
@@ -65,9 +66,14 @@ class Hub:
     def create(self, id: str, kind: str = "model", private: bool = False) -> Repository:
         return self.repositories.setdefault((kind, id), Repository(kind, id, private))
 
-    def fail(self, method: str, path: str, status: int = 500, times: int = 10**6) -> None:
-        """Answer the next `times` requests of this kind with a status; 0 drops the connection."""
-        self._troubles.append(Trouble(method, re.compile(path), status, times))
+    def fail(
+        self, method: str, path: str, status: int = 500, times: int = 10**6, after: int = 0
+    ) -> None:
+        """Answer `times` requests of this kind with a status; 0 drops the connection.
+
+        The first `after` of them are answered as always.
+        """
+        self._troubles.append(Trouble(method, re.compile(path), status, times, after))
 
     def recover(self) -> None:
         self._troubles.clear()
@@ -81,6 +87,9 @@ class Hub:
     def trouble(self, method: str, path: str) -> int | None:
         for trouble in self._troubles:
             if trouble.times and trouble.method == method and trouble.path.search(path):
+                if trouble.after:
+                    trouble.after -= 1
+                    continue
                 trouble.times -= 1
                 return trouble.status
         return None

@@ -22,7 +22,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
-from clce_hf import CLCEConfig, CLCETrainer
+from clce_hf import CLCEConfig, CLCETrainer, LogitAdjustedLoss
 from support.launching import launch, leave_together, shard_on_cpu
 from support.tiny import (
     GradientRecorder,
@@ -44,7 +44,10 @@ EVALUATED = 19
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last."""
+    """`batch` images a micro-batch over all processes; `missing` of them in an epoch's last.
+
+    With `class_counts`, the loss is adjusted to them.
+    """
 
     model: str = "vit"
     batch: int = 16
@@ -53,10 +56,12 @@ class Case:
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     compared_step: int = 0
+    class_counts: list[int] | None = None
 
     @property
     def name(self) -> str:
         words = [f"{self.model} {self.batch} less {self.missing}" + " soft" * self.soft]
+        words += [] if self.class_counts is None else [f"counts={self.class_counts}"]
         fields = {**self.arguments, **self.model_config}
         return " ".join(words + [f"{name}={value}" for name, value in fields.items()])
 
@@ -148,7 +153,10 @@ def train(
         shard_on_cpu()
     model = MODELS[case.model](**case.model_config)
     callbacks = [recorder, counter, alone]
-    trainer = trainer_class(model, args, train_dataset=data, callbacks=callbacks)
+    loss = None if case.class_counts is None else LogitAdjustedLoss(case.class_counts)
+    trainer = trainer_class(
+        model, args, train_dataset=data, callbacks=callbacks, compute_loss_func=loss
+    )
     counter.trainer = alone.trainer = trainer
     trainer.train()
     predictions = trainer.predict(cast(Any, Images(EVALUATED, seed=1))).predictions

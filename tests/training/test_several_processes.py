@@ -34,6 +34,12 @@ MORE = [
         arguments={"gradient_accumulation_steps": 2, "cached_mini_batch_size": 3},
     ),
 ]
+COUNTS = [20, 7, 3, 0]
+MORE += [
+    Case(missing=3, class_counts=COUNTS, arguments={"gradient_accumulation_steps": 2}),
+    Case(model="beit", missing=3, class_counts=COUNTS, arguments={"contrastive_weight": 0.0}),
+    Case(missing=3, soft=True, class_counts=COUNTS, arguments={"cached_mini_batch_size": 3}),
+]
 MEMORIES_ALONE = Case(
     arguments={**ALONE, "memory_size": 11, "optim": "sgd"}, compared_step=STEPS - 1
 )
