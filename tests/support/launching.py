@@ -16,6 +16,7 @@ def environment(**variables: str) -> dict[str, str]:
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONFAULTHANDLER": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
         **variables,
     }
@@ -65,12 +66,12 @@ def shard_on_cpu() -> None:
 
 
 def leave_together() -> None:
-    """End a script: a process that left first would break what the others still hold open."""
-    state = PartialState()
-    state.wait_for_everyone()
-    state.destroy_process_group()
-    if state.distributed_type == DistributedType.MULTI_GPU:  # by shard_on_cpu
-        # The interpreter's way out now and then aborts, in threads of torch's sharding on gloo.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    """End a script: a process that left first would break what the others still hold open.
+
+    The interpreter's own way out now and then aborts, in threads that torch's sharding leaves to
+    gloo.
+    """
+    PartialState().wait_for_everyone()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
