@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clce_hf.cli.arguments import TrainArguments
 from clce_hf.cli.errors import before_traceback
+from clce_hf.cli.results import forget_results
 from clce_hf.data.labels import read_labels
 from clce_hf.errors import UserError
 from clce_hf.trainer import CLCETrainer
@@ -73,7 +74,10 @@ def calibrate(args: TrainArguments, trainer: CLCETrainer) -> Calibrated:
             if args.calibrate == "auto":
                 return Calibrated(why_not=str(error))
             raise UserError(f"--calibrate: {error}{saved}") from error
-        _save(trainer, Path(str(args.output_dir)))
+        folder = Path(str(args.output_dir))
+        _save(trainer, folder)
+        if trainer.is_world_process_zero():
+            forget_results(folder, "calibration")
         trainer.save_metrics("calibration", values)
     return Calibrated(values, why_left_as_it_was(values))
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
@@ -19,6 +20,7 @@ from clce_hf.cli.data_arguments import DataArguments
 from clce_hf.cli.errors import before_traceback, user_errors
 from clce_hf.cli.head_init import head_init
 from clce_hf.cli.parsing import uses_small_vit
+from clce_hf.cli.results import forget_results
 from clce_hf.cli.resuming import checkpoint_of, how_far
 from clce_hf.config import CLCEConfig
 from clce_hf.data.class_counts import class_counts
@@ -69,6 +71,8 @@ def finetune(model: ModelArguments, data: DataArguments, args: TrainArguments) -
         with before_traceback(lambda: f"saving the trained model in {args.output_dir}"):
             # As a call of Trainer's own: the upload is to wait for the metrics.
             trainer.save_model(_internal_call=True)
+            if trainer.is_world_process_zero():
+                forget_results(Path(str(args.output_dir)), "train", "eval", "calibration")
             trainer.save_metrics("train", result.metrics)
             trainer.save_state()
     seconds = time.perf_counter() - start

@@ -40,7 +40,9 @@ def label_counts(dataset: Any, num_classes: int, label_names: Sequence[str] = ()
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(
             f"The labels of {source} lie in [{labels.min()}, {labels.max()}], but a model of "
-            f"{num_classes} classes knows those in [0, {num_classes - 1}]: check num_classes."
+            f"{num_classes} classes knows those in [0, {num_classes - 1}], and -100 for images "
+            "without a class: check num_classes, or set the data set's targets to the ids that "
+            "its transform makes."
         )
     return labels.bincount(minlength=num_classes)
 

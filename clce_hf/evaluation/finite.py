@@ -4,6 +4,7 @@ from torch import nn
 
 from clce_hf.errors import abbreviate
 from clce_hf.evaluation.record import Predictions
+from clce_hf.models.broken_weights import broken_weights
 
 
 def check_finite(predictions: Predictions, model: nn.Module) -> None:
@@ -20,7 +21,7 @@ def check_finite(predictions: Predictions, model: nn.Module) -> None:
     if not rows:
         return
     what, n = "embeddings or logits that are not finite", len(is_right)
-    weights = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+    weights = broken_weights(model)
     if weights or len(rows) == n:
         why, or_else = f", and so are its weights {abbreviate(weights)}", ""
         if not weights:

@@ -12,8 +12,11 @@ from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
 from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import TrainOutput
 
+from clce_hf.errors import abbreviate
 from clce_hf.loss.targets import class_targets, is_labeled
+from clce_hf.models.broken_weights import broken_weights
 from clce_hf.models.capture import logits_of
 from clce_hf.models.temperature import (
     check_divides_logits,
@@ -42,6 +45,13 @@ class CalibratingTrainer(Trainer):
     """
 
     fit_calibration: Callable[[Tensor, Tensor], dict[str, float]]
+
+    def train(self, *args: Any, **named: Any) -> TrainOutput:
+        """Train as Trainer does, which stays in training where it is interrupted."""
+        try:
+            return super().train(*args, **named)
+        finally:
+            self.is_in_train = False
 
     def calibrate(self, dataset: Any = None) -> dict[str, float]:
         """Divide the classification layer by the temperature that suits held-out images best.
@@ -135,7 +145,12 @@ def _named(trainer: Trainer, dataset: Any) -> Any:
             "calibrate() needs held-out images, and there is no eval_dataset: give it a data set "
             "that was not trained on."
         )
-    is_unknown = isinstance(dataset, str) and dataset not in (held_out or ())
+    if isinstance(dataset, str) and not isinstance(held_out, dict):
+        raise ValueError(
+            f"calibrate() got the name {dataset!r}, but eval_dataset is not a dict of named data "
+            "sets: pass the data set, or call calibrate() for eval_dataset."
+        )
+    is_unknown = isinstance(dataset, str) and dataset not in held_out
     if isinstance(several, dict) or is_unknown:
         names = list(held_out if is_unknown else several)
         raise ValueError(
@@ -169,7 +184,8 @@ def _predict(
             logits = run()
             targets = class_targets(labels, logits, logits.shape[1])
             gathered = accelerator.gather_for_metrics((logits, targets))
-            _check(*gathered)  # all processes together
+            # In all processes together.
+            _check(gathered[0], gathered[1], cast(nn.Module, trainer.model))
             if not parts:
                 check_divides_logits(model, name, parameters, run)
             parts.append(tuple(tensor.cpu() for tensor in gathered))
@@ -179,7 +195,7 @@ def _predict(
     return all_logits, all_targets
 
 
-def _check(logits: Tensor, targets: Tensor) -> None:
+def _check(logits: Tensor, targets: Tensor, model: nn.Module) -> None:
     if targets.is_floating_point():
         raise ValueError(
             "calibrate() fits on class ids, but the labels are class probabilities: give it images "
@@ -187,7 +203,13 @@ def _check(logits: Tensor, targets: Tensor) -> None:
         )
     check_in_range(targets, logits.shape[1], " of the images to calibrate on")
     if not logits.isfinite().all():
+        weights = broken_weights(model)
         raise ValueError(
-            "calibrate() fits on logits, and some are not finite: check the images for NaN, or "
-            "take bf16 for fp16."
+            "calibrate() fits on logits, and some are not finite"
+            + (
+                f", nor are the weights {abbreviate(weights)}: the training diverged, so take a "
+                "checkpoint from before that, or train again with a lower learning_rate."
+                if weights
+                else ": check the images for NaN, or take bf16 for fp16."
+            )
         )

@@ -104,7 +104,13 @@ class NeighborsTrainer(HookingTrainer):
 
     def _knn_callback(self) -> KNNCallback | None:
         callbacks = self.callback_handler.callbacks
-        return next((asked for asked in callbacks if isinstance(asked, KNNCallback)), None)
+        asked = [callback for callback in callbacks if isinstance(callback, KNNCallback)]
+        if len(asked) > 1:
+            raise ValueError(
+                f"CLCETrainer logs one k-NN accuracy, and there are {len(asked)} KNNCallbacks: "
+                "take one away with trainer.remove_callback(KNNCallback)."
+            )
+        return asked[0] if asked else None
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:

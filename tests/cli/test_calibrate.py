@@ -76,6 +76,25 @@ def test_a_model_that_gains_nothing_is_left_as_it_was(calibrated, tmp_path, caps
     assert f"the model as it is {results['negative_log_likelihood_before']:.4f}" in line
 
 
+def test_the_files_of_metrics_are_of_the_model_that_is_saved(tmp_path):
+    def results(**flags):
+        given = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        main(["train", "--output_dir", str(tmp_path), *RUN[2:], *given])
+        return json.loads((tmp_path / "all_results.json").read_text())
+
+    fitted = results(max_steps=60)
+    assert "negative_log_likelihood_before" in fitted and "eval_loss" in fitted
+    again = {"model_name_or_path": tmp_path, "do_train": False, "calibrate": "true"}
+    assert "rejected_temperature" in results(**again)
+    trained = results(max_steps=60)
+    assert "rejected_temperature" not in trained and "calibration_temperature" in trained
+    untouched = results(max_steps=2, calibrate="false", do_eval=False, eval_strategy="no")
+    assert "train_loss" in untouched
+    assert not {"calibration_temperature", "eval_loss"} & set(untouched)
+    assert not (tmp_path / "calibration_results.json").exists()
+    assert not (tmp_path / "eval_results.json").exists()
+
+
 def test_too_few_images_are_said_in_one_line(folder, checkpoint, tmp_path, capsys):
     train(folder, checkpoint, tmp_path / "auto")
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "not calibrated" in x]

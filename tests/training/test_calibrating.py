@@ -211,6 +211,13 @@ def test_one_of_several_data_sets_is_named(tmp_path):
     assert trainer.calibrate("far")["calibration_images"] == 100
 
 
+@pytest.mark.parametrize("held_out", [None, HELD_OUT, Stream(160)])
+def test_a_name_without_named_data_sets_is_refused(tmp_path, held_out):
+    with pytest.raises(ValueError, match="'far', but eval_dataset is not a dict") as error:
+        trainer_of(tmp_path, held_out=held_out).calibrate("far")
+    assert len(str(error.value)) < 200
+
+
 def test_no_image_is_dropped(tmp_path):
     several = {"near": HELD_OUT, "few": Images(100, seed=2)}
     trainer = trainer_of(
@@ -279,6 +286,26 @@ def test_during_training_it_is_refused(tmp_path):
     trainer.add_callback(Calibrate())
     with pytest.raises(ValueError, match=r"after train\(\)"):
         trainer.train()
+
+
+def test_after_a_training_that_was_interrupted(tmp_path):
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, *args, **named):
+            raise KeyboardInterrupt
+
+    trainer = trainer_of(tmp_path)
+    trainer.add_callback(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert trainer.calibrate()["calibration_images"] == 160
+
+
+def test_weights_that_diverged_are_named(tmp_path):
+    trainer = trainer_of(tmp_path)
+    with torch.no_grad():
+        trainer.model.classifier.bias[0] = float("nan")
+    with pytest.raises(ValueError, match=r"nor are the weights classifier\.bias: .*learning_rate"):
+        trainer.calibrate()
 
 
 @PEFT_WARNS

@@ -180,6 +180,21 @@ def test_what_it_cannot_measure_is_refused(tmp_path):
         trained(tmp_path, [KNNCallback(train_dataset=unlabeled)])
 
 
+def test_a_second_one_is_refused_until_one_is_taken_away(tmp_path):
+    trainer = CLCETrainer(
+        vit(),
+        config(tmp_path, eval_strategy="steps", eval_steps=1, max_steps=1),
+        train_dataset=Images(),
+        eval_dataset=Images(),
+        callbacks=[KNNCallback(k=1), KNNCallback(k=3)],
+    )
+    with pytest.raises(ValueError, match=r"there are 2 KNNCallbacks: .*remove_callback"):
+        trainer.train()
+    trainer.remove_callback(KNNCallback)
+    trainer.train()
+    assert logged(trainer, "eval_knn_accuracy")
+
+
 def test_it_is_refused_before_a_step(tmp_path):
     args = config(tmp_path, TrainingArguments, eval_strategy="steps", eval_steps=1)
     data = {"train_dataset": Images(), "eval_dataset": Images()}
