@@ -30,6 +30,7 @@ from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.compute_accuracies import compute_accuracies
 from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
+from clce_hf.models.capture import logits_of
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
@@ -152,6 +153,8 @@ def make_trainer(
             processing_class=processor,
             compute_loss_func=_loss(args, train),
             compute_metrics=compute_accuracies,
+            # Or the hidden states of all images would be held, where the checkpoint asks for them.
+            preprocess_logits_for_metrics=lambda outputs, _: logits_of(outputs),
         )
 
 

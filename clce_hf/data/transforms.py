@@ -56,7 +56,8 @@ def with_images(
         keep_unreadable: whether to raise nothing, give such a row the pixels of another image, and
             say in the column `is_readable` which rows have their own.
     """
-    stored = _with_row_numbers(dataset.cast_column("image", _AS_FILES))
+    # Numbered first: a cast takes the rows of a block in memory whose columns were taken away.
+    stored = _with_row_numbers(dataset).cast_column("image", _AS_FILES)
     decode = _MarkUnreadable(transform) if keep_unreadable else _DecodeAndTransform(transform)
     return stored.with_transform(decode)
 

@@ -13,12 +13,14 @@ def compute_accuracies(prediction: EvalPrediction) -> dict[str, float]:
 
     Args:
         prediction: logits, shape (n, classes), and labels, shape (n,). Images labeled -100
-            are left out.
+            are left out. Of a model that returns more, such as hidden states, Trainer makes a tuple
+            that begins with the logits.
 
     Raises:
         ValueError: if all images are labeled -100.
     """
-    logits = torch.from_numpy(np.asarray(prediction.predictions))
+    returned = prediction.predictions
+    logits = torch.from_numpy(np.asarray(returned[0] if isinstance(returned, tuple) else returned))
     labels = torch.from_numpy(np.asarray(prediction.label_ids)).long()
     is_used = is_labeled(labels)
     if not is_used.any():

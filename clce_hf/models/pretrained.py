@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from clce_hf.errors import ArgumentError
+from clce_hf.errors import ArgumentError, abbreviate
 from clce_hf.models.class_names import class_names, label_settings
 from clce_hf.models.takes_pixels import check_takes_pixels
 
@@ -116,18 +116,35 @@ def load_checkpoint(
 ) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
     """Load a model as it was saved, its image processor, and the names of missing weights.
 
+    A PEFT adapter is loaded into its base, with its own head where it has one. It knows no names of
+    its classes.
+
     Raises:
-        ValueError: if it cannot be loaded, or the two do not fit each other.
+        ValueError: if it cannot be loaded, or its parts do not fit each other.
     """
     try:
-        model, loading = AutoModelForImageClassification.from_pretrained(
-            name, output_loading_info=True, **hub
-        )
+        model, loading = _load_as_saved(name, hub)
+        if loading["mismatched_keys"] and getattr(model, "peft_config", None):
+            # How many classes an adapter tells apart, the shape of its head alone says.
+            _, shape, _ = next(iter(loading["mismatched_keys"]))
+            model, loading = _load_as_saved(name, hub, num_labels=shape[0])
         processor = AutoImageProcessor.from_pretrained(name, **hub)
     except _UNREADABLE as error:
         raise ValueError(_not_loaded(name, error)) from error
+    if others := sorted(key for key, *_ in loading["mismatched_keys"]):
+        raise ValueError(
+            f"The model {name!r} has weights of other shapes than its config says, "
+            f"{abbreviate(others)}: save it with its own config, an adapter after "
+            "`merge_and_unload()`."
+        )
     check_takes_pixels(model, processor)
     return model, processor, loading["missing_keys"]
+
+
+def _load_as_saved(name: str, hub: HubOptions, **settings: Any) -> tuple[PreTrainedModel, Any]:
+    return AutoModelForImageClassification.from_pretrained(
+        name, ignore_mismatched_sizes=True, output_loading_info=True, **settings, **hub
+    )
 
 
 def load_class_names(name: str, **hub: Unpack[HubOptions]) -> list[str]:

@@ -1,5 +1,6 @@
 """Embeddings of images as a file, through the command line."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 from datasets import Image as ImageFeature
 from PIL import Image
+from support.benchmark_schemas import publish
 from support.launching import launch
 from support.tiny import CLASSES
 
@@ -109,6 +111,39 @@ def test_hidden_labels_are_none(checkpoint, tmp_path):
     data = ["--dataset_name", str(tmp_path / "hidden")]
     embedded = embed(checkpoint, tmp_path / "e.parquet", *data)
     assert embedded["row"][:] == [0, 1, 2] and set(embedded["label"][:]) == {None}
+
+
+@pytest.mark.parametrize(
+    "labels", [["b", "a", "b"], [7, 3, 7], [0.5, 0.25, 0.5], [True, False, True]]
+)
+def test_labels_of_any_type_are_classes(checkpoint, tmp_path, labels):
+    (tmp_path / "any").mkdir()
+    images = [Image.new("RGB", (20, 20), (i, 0, 0)) for i in range(3)]
+    stored = Dataset.from_dict({"image": images, "label": labels})
+    stored.to_parquet(tmp_path / "any" / "train.parquet")
+    embedded = embed(checkpoint, tmp_path / "e.parquet", "--dataset_name", str(tmp_path / "any"))
+    assert embedded["row"][:] == [0, 1, 2] and embedded["label"][:] == [1, 0, 1]
+    assert embedded["class_name"][:] == [str(label) for label in labels]
+
+
+def test_a_folder_with_metadata_has_its_classes(folder, checkpoint, tmp_path):
+    flat = flatten(folder / "validation", tmp_path / "flat")
+    files = sorted(file.name for file in flat.iterdir())
+    # Not metadata.csv, which `datasets` leaves open.
+    rows = [json.dumps({"file_name": file, "label": file[:3]}) for file in files]
+    (flat / "metadata.jsonl").write_text("\n".join(rows))
+    flags = ["--data_dir", str(flat), "--cache_dir", str(tmp_path / "cache")]
+    embedded = embed(checkpoint, tmp_path / "e.parquet", *flags)
+    assert sorted(embedded["file_name"]) == files
+    assert embedded["class_name"][:] == [file[:3] for file in embedded["file_name"]]
+
+
+def test_a_benchmark_that_selects_classes(hub, checkpoint, tmp_path):
+    publish(hub, "fc100")
+    flags = ["--benchmark", "fc100", "--cache_dir", str(tmp_path / "cache")]
+    embedded = embed(checkpoint, tmp_path / "e.parquet", *flags)
+    assert embedded["row"][:] == list(range(40))
+    assert sorted(embedded["label"]) == sorted([*range(20)] * 2)
 
 
 def test_unreadable_images_are_named_or_left_out(folder, checkpoint, tmp_path, capsys):

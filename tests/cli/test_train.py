@@ -132,6 +132,25 @@ def test_a_checkpoint_is_not_scored_on_classes_at_other_places(folder, checkpoin
         main(["train", *data, *run, "--do_train", "false", *QUICK])
 
 
+def test_hidden_states_that_a_checkpoint_asks_for_are_not_held(
+    folder, checkpoint, tmp_path, monkeypatch
+):
+    shutil.copytree(checkpoint, tmp_path / "base")
+    vit(output_hidden_states=True).save_pretrained(tmp_path / "base")
+    held = []
+    evaluation_loop = CLCETrainer.evaluation_loop
+
+    def recording(self, *args, **named):
+        output = evaluation_loop(self, *args, **named)
+        held.append(output.predictions.shape)
+        return output
+
+    monkeypatch.setattr(CLCETrainer, "evaluation_loop", recording)
+    train(folder, str(tmp_path / "base"), tmp_path / "run", "--eval_strategy", "epoch")
+    assert len(held) == 2 and set(held) == {(20, len(CLASSES))}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["output_hidden_states"]
+
+
 def test_larger_groups_with_the_last_batch_dropped(folder, checkpoint, tmp_path):
     flags = ["--samples_per_class", "8", "--per_device_train_batch_size", "16"]
     train(folder, checkpoint, tmp_path, *flags, "--dataloader_drop_last", "true")
@@ -197,7 +216,6 @@ def test_a_new_head_of_a_model_with_two_stays_as_it_is(folder, tmp_path):
     DeiTForImageClassificationWithTeacher(config).save_pretrained(tmp_path / "distilled")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "distilled")
     flags = ["--ignore_mismatched_sizes", "--contrastive_weight", "0"]
-    flags += ["--eval_strategy", "no", "--do_eval", "false"]
     train(folder, str(tmp_path / "distilled"), tmp_path / "run", *flags)
     assert head_init_of(tmp_path / "run") is None
 

@@ -2,6 +2,7 @@
 
 import pickle
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import (
 )
 
 from clce_hf.data.mixing import with_one_hot_labels
-from clce_hf.data.transforms import evaluation_rows, training_rows
+from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 
 EVEN = Image.new("RGB", (300, 260), (30, 128, 220))
 STATISTICS = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.1]}
@@ -119,6 +120,16 @@ def test_rand_augment_changes_more_than_the_crop():
     assert all(torch.equal(pixels, plain[0]) for pixels in plain)
     assert not all(torch.equal(pixels, plain[0]) for pixels in augmented)
     assert {pixels.shape for pixels in augmented} == {(3, *size)}
+
+
+def test_a_stored_data_set_of_which_columns_were_added_and_taken_away(tmp_path):
+    images = [Image.new("RGB", (20, 20), (i, i, i)) for i in range(4)]
+    datasets.Dataset.from_dict({"image": images}).save_to_disk(tmp_path)
+    changed = datasets.load_from_disk(tmp_path).add_column("x", [0] * 4).remove_columns("x")
+    processor = ViTImageProcessor(size={"height": 2, "width": 2}, do_normalize=False)
+    for rows, expected in ((changed, [0, 1, 2, 3]), (changed.select([3, 1]), [3, 1])):
+        pixels = with_images(rows, evaluation_rows(processor))[:]["pixel_values"]
+        assert [round(255 * image.mean().item()) for image in pixels] == expected
 
 
 def test_a_processor_that_keeps_proportions_is_refused():

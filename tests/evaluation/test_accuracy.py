@@ -10,8 +10,10 @@ from sklearn.metrics import (
     recall_score,
     top_k_accuracy_score,
 )
+from support.tiny import Images, config, logged, vit
 from transformers import EvalPrediction
 
+from clce_hf import CLCETrainer
 from clce_hf.evaluation import accuracy_by_class, balanced_accuracy, macro_f1
 from clce_hf.evaluation.compute_accuracies import compute_accuracies
 
@@ -47,6 +49,20 @@ def test_images_without_a_class_are_left_out():
     assert compute_accuracies(EvalPrediction(logits, labels)) == expected
     with pytest.raises(ValueError, match="no image of eval_dataset has a label but -100"):
         compute_accuracies(EvalPrediction(logits[:20], labels[:20]))
+
+
+@pytest.mark.parametrize("returned", ["output_hidden_states", "output_attentions"])
+def test_of_a_model_that_returns_more_than_logits(tmp_path, returned):
+    def metrics(**more):
+        model = vit(attn_implementation="eager", **more)
+        images = {"train_dataset": Images(), "eval_dataset": Images(22, seed=1)}
+        args = config(tmp_path, eval_strategy="epoch")
+        trainer = CLCETrainer(model, args, **images, compute_metrics=compute_accuracies)
+        trainer.train()
+        accuracies = ("eval_accuracy", "eval_balanced_accuracy", "eval_macro_f1")
+        return [logged(trainer, name) for name in accuracies]
+
+    assert metrics(**{returned: True}) == metrics()
 
 
 def test_five_classes_have_no_top_5_accuracy():
