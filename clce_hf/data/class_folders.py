@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from clce_hf.data.folder_tree import Folder, is_image, suffix
 from clce_hf.errors import abbreviate
 
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of folders, in lower case, that hold the class folders of a split."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _is_wrapper(folder: Folder) -> bool:
 
 
 def _check_is_one_split(root: Folder) -> None:
-    splits = [name for name in root.folders if name.lower() in _SPLITS]
+    splits = [name for name in root.folders if name.lower() in SPLITS]
     with_folders = [name for name in splits if root.folders[name].folders]
     # One alone may be a class: trains are photographed, too.
     if len(with_folders) > 1 or (len(splits) > 1 and len(splits) == len(root.folders)):
