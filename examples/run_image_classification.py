@@ -19,14 +19,14 @@ from transformers import TrainingArguments, set_seed
 
 from clce_hf import CLCETrainer as Trainer
 from clce_hf.cli.arguments import HubArguments
-from clce_hf.cli.errors import with_flag
+from clce_hf.cli.errors import exit_on_error, user_errors
 from clce_hf.cli.parsing import parse_flags
 from clce_hf.cli.ranges import COUNT, DECAY, check_ranges
 from clce_hf.cli.resuming import checkpoint_of
 from clce_hf.data.load import check_classes, load_labeled_images, load_splits
 from clce_hf.data.sources import HubDataset, ImageFolders
 from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
-from clce_hf.errors import ArgumentError
+from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.compute_accuracies import compute_accuracies
 from clce_hf.models.class_names import check_same_classes
 from clce_hf.models.pretrained import create_model, load_class_names, load_model
@@ -121,7 +121,7 @@ def load_images(data, args, **hub) -> tuple[Dataset | None, Dataset | None]:
 
     if not (data.dataset_name or data.train_dir):
         if args.do_train:
-            raise ValueError("do_train needs images to train on: give train_dir.")
+            raise UserError("do_train needs images to train on: give train_dir.")
         return None, drawn("validation", data.max_eval_samples)
     if not (data.train_val_split or args.do_eval):
         train = drawn("train", data.max_train_samples)
@@ -166,22 +166,23 @@ def main():
     kinds = ModelArguments, DataTrainingArguments, TrainingArguments
     model_args, data_args, args = parse_flags(sys.argv[1:], Path(__file__).name, *kinds)
     if not (args.do_train or args.do_eval):
-        raise ValueError("Nothing to do: give do_train or do_eval.")
+        raise UserError("Nothing to do: give do_train or do_eval.")
     args.remove_unused_columns = False  # the transforms make the pixels of the image column
     set_seed(args.seed)
-    checkpoint = checkpoint_of(args)
-    hub = {"cache_dir": model_args.cache_dir, "token": model_args.token}
-    train, held_out = load_images(data_args, args, **hub)
-    names = (train or held_out).features["labels"].names
-    model, processor = load(model_args, names, args.do_eval and not args.do_train)
-    trainer = Trainer(
-        model=model,
-        args=args,
-        train_dataset=with_images(train, training_rows(processor)) if args.do_train else None,
-        eval_dataset=with_images(held_out, evaluation_rows(processor)) if args.do_eval else None,
-        processing_class=processor,
-        compute_metrics=compute_accuracies,
-    )
+    with user_errors("preparing the run"):
+        checkpoint = checkpoint_of(args)
+        hub = {"cache_dir": model_args.cache_dir, "token": model_args.token}
+        train, others = load_images(data_args, args, **hub)
+        names = (train or others).features["labels"].names
+        model, processor = load(model_args, names, args.do_eval and not args.do_train)
+        trainer = Trainer(
+            model=model,
+            args=args,
+            train_dataset=with_images(train, training_rows(processor)) if args.do_train else None,
+            eval_dataset=with_images(others, evaluation_rows(processor)) if args.do_eval else None,
+            processing_class=processor,
+            compute_metrics=compute_accuracies,
+        )
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
@@ -202,7 +203,5 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
+    with exit_on_error():
         main()
-    except ArgumentError as error:
-        sys.exit(with_flag(error))

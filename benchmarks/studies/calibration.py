@@ -87,7 +87,7 @@ def difference(seeds, others, metric):
     if seeds is others or not common:
         return ""
     gain = paired_difference(*([run[s][metric] for s in common] for run in (seeds, others)))
-    return f"{gain.mean:+.4f} ± {gain.interval:.4f}"
+    return f"{gain.mean:+z.4f} ± {gain.interval:.4f}"
 
 
 def read_arguments():

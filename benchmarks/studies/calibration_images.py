@@ -54,7 +54,7 @@ def main():
         means = [float(changed.mean()) for changed in settings]
         worst = [float(changed.quantile(0.95)) for changed in settings]
         gains = f"{sum(mean < 0 for mean in means)} of {len(means)}"
-        rows.append([str(n), gains, f"{max(means):+.3f}", f"{max(worst):+.3f}"])
+        rows.append([str(n), gains, f"{max(means):+z.3f}", f"{max(worst):+z.3f}"])
     header = ["images", "settings that gain", "worst mean", "worst 95th percentile of draws"]
     print(Table("Change of the negative log-likelihood", header, rows).as_markdown())
 

@@ -44,5 +44,5 @@ def difference(by_seed, others, metric):
     if by_seed is others or not seeds:
         return ""
     gain = paired_difference(*([run[s][metric] for s in seeds] for run in (by_seed, others)))
-    percent = f"{100 * gain.mean:+.2f} ± {100 * gain.interval:.2f}"
+    percent = f"{100 * gain.mean:+z.2f} ± {100 * gain.interval:.2f}"
     return f"{percent} ({gain.wins} of {gain.pairs})"

@@ -77,7 +77,7 @@ def gain_over(baseline):
         if name == baseline or baseline not in methods:
             return ""
         over = gain(methods, name, baseline)
-        return f"{over.mean:+.2f} ± {over.interval:.2f} ({over.wins})"
+        return f"{over.mean:+z.2f} ± {over.interval:.2f} ({over.wins})"
 
     return entry
 
@@ -114,7 +114,7 @@ def at_their_best(settings, shots=10):
                 f"{statistics.mean(m['negative_log_likelihood'] for m in runs.values()):.3f}"
             )
         over = gain({CLCE.name: ours[2], CE.name: theirs[2]}, CLCE.name, CE.name)
-        rows.append([*row, f"{over.mean:+.2f} ± {over.interval:.2f} ({over.wins})"])
+        rows.append([*row, f"{over.mean:+z.2f} ± {over.interval:.2f} ({over.wins})"])
     header = [*(f"{loss} {what}" for loss in ("CE", "CLCE") for what in ("%", "with", "NLL"))]
     return Table("Each at its best", ["", "seeds", *header, "gain"], rows)
 

@@ -13,7 +13,7 @@ def tables(measured: Measurements, most_classes: int | None = None) -> list[Tabl
     """
     metrics = measured.metrics
     rows = [
-        (name.replace("_", " "), f"{value:.4f}" + _plus_minus(metrics, name))
+        (name.replace("_", " "), f"{value:z.4f}" + _plus_minus(metrics, name))
         for name, value in metrics.items()
         if not name.endswith("_interval")
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Collection, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,10 @@ def keep_settings(folder: Path, parts: Sequence[Any], apart_from: Collection[str
                 "output_dir."
             )
         before = kept | {name: BEFORE_THEY_EXISTED[name] for name in later}
+        flags = _as_flags(parts)
         changes = [
-            f"{name} was {before[name]}, now {value}"
+            f"{name} was {flags.get(str(before[name]), before[name])}, "
+            f"now {flags.get(value, value)}"
             for name, value in settings.items()
             if before[name] != value
         ]
@@ -89,3 +92,10 @@ def _values(parts: Sequence[Any], apart_from: Collection[str]) -> dict[str, Any]
         for name, value in dataclasses.asdict(part).items()
         if name not in apart_from
     }
+
+
+def _as_flags(parts: Sequence[Any]) -> dict[str, Any]:
+    """The values of enumerations, such as `no`, by the text that is kept, `SaveStrategy.NO`."""
+    values = (value for part in parts for value in dataclasses.asdict(part).values())
+    kinds = {type(value) for value in values if isinstance(value, Enum)}
+    return {str(member): member.value for kind in kinds for member in kind}

@@ -107,7 +107,7 @@ def _row(
     else:
         gain = _gain(_values(runs, common, ranking), _values(baseline, common, ranking), ranking)
         interval = f" ± {gain.interval:.{ranking.digits}f}" if gain.pairs > 1 else ""
-        entries += [f"{gain.mean:+.{ranking.digits}f}{interval}", f"{gain.wins} of {gain.pairs}"]
+        entries += [f"{gain.mean:+z.{ranking.digits}f}{interval}", f"{gain.wins} of {gain.pairs}"]
     for metric in others:
         shown = RANKINGS[metric]
         is_known = all(metric in run.metrics for run in runs.values())  # runs may be older
@@ -151,5 +151,5 @@ def _mean(runs: BySeed, metric: str) -> float:
 
 
 def _mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    mean = f"{statistics.mean(values):.{digits}f}"
+    mean = f"{statistics.mean(values):z.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -68,8 +68,15 @@ def describe(dataset: Dataset) -> str:
         return f"{len(dataset):,} images without labels"
     counts = class_counts(dataset)
     found = {name: count for name, count in counts.items() if count}
-    sizes = f"{min(found.values()):,} to {max(found.values()):,} each: " if len(found) > 10 else ""
     words = [f"{name} {count:,}" for name, count in found.items()]
     absent = [name for name, count in counts.items() if not count]
-    line = f"{len(dataset):,} images of {len(found):,} classes: {sizes}{abbreviate(words)}"
+    line = f"{len(dataset):,} images of {len(found):,} classes: {_sizes(found)}{abbreviate(words)}"
     return line + (f"; none of {abbreviate(absent)}" if absent else "")
+
+
+def _sizes(found: dict[str, int]) -> str:
+    """How many images classes have, where there are too many to list them all."""
+    if len(found) <= 10:
+        return ""
+    least, most = min(found.values()), max(found.values())
+    return f"{least:,} each: " if least == most else f"{least:,} to {most:,} each: "

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from clce_hf.data.folder_tree import Folder, is_image, suffix
 from clce_hf.errors import abbreviate
 
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of folders, in lower case, that hold the class folders of a split."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,14 @@ class ClassFolders:
     left_out: list[str]
 
 
-def find_classes(root: Folder) -> ClassFolders:
+def find_classes(root: Folder, layout: str = "CLASS/*.jpg") -> ClassFolders:
     """Return the images of each class folder.
 
     A folder in a folder with nothing beside it that holds images is entered: photos/train/CLASS.
+
+    Args:
+        root: what lies in the folder.
+        layout: how images may lie in it, for the message where there are none.
 
     Raises:
         OSError: if it is not known what the classes are, or one of them has no readable image.
@@ -38,7 +43,7 @@ def find_classes(root: Folder) -> ClassFolders:
     while _is_wrapper(top):
         [top] = [folder for folder in top.folders.values() if folder.has_images()]
     classes = {name: folder for name, folder in top.folders.items() if folder.has_images()}
-    _check_layout(top, classes)
+    _check_layout(top, classes, layout)
     _check_names(top, list(classes))
     images = {unicodedata.normalize("NFC", name): classes[name].images for name in classes}
     return ClassFolders(images, list(_left_out(root, top)))
@@ -50,7 +55,7 @@ def _is_wrapper(folder: Folder) -> bool:
 
 
 def _check_is_one_split(root: Folder) -> None:
-    splits = [name for name in root.folders if name.lower() in _SPLITS]
+    splits = [name for name in root.folders if name.lower() in SPLITS]
     with_folders = [name for name in splits if root.folders[name].folders]
     # One alone may be a class: trains are photographed, too.
     if len(with_folders) > 1 or (len(splits) > 1 and len(splits) == len(root.folders)):
@@ -61,9 +66,9 @@ def _check_is_one_split(root: Folder) -> None:
         )
 
 
-def _check_layout(top: Folder, classes: dict[str, Folder]) -> None:
+def _check_layout(top: Folder, classes: dict[str, Folder], layout: str) -> None:
     if not classes:
-        raise OSError(f"The folder {top.path!r} holds {_instead_of_classes(top)}")
+        raise OSError(f"The folder {top.path!r} holds {_instead_of_classes(top, layout)}")
     deeper = [
         image
         for folder in classes.values()
@@ -94,7 +99,7 @@ def _is_text(file: str) -> bool:
     return file.lower().endswith((".csv", ".html", ".json", ".md", ".txt", ".xml", ".yaml", ".yml"))
 
 
-def _instead_of_classes(top: Folder) -> str:
+def _instead_of_classes(top: Folder, layout: str) -> str:
     if top.images:
         return (
             "images, but no class folders, so they have no labels "
@@ -102,9 +107,9 @@ def _instead_of_classes(top: Folder) -> str:
         )
     files = [file for folder in top.below() for file in folder.other]
     if not files:
-        return "no files: images lie in it as CLASS/*.jpg."
+        return f"no files: images lie in it as {layout}."
     return (
-        f"{_kinds(files)}, but no image that can be read: images lie in it as CLASS/*.jpg, "
+        f"{_kinds(files)}, but no image that can be read: images lie in it as {layout}, "
         "unpacked and of a kind that Pillow reads."
     )
 

@@ -40,7 +40,8 @@ def list_images(
     if any(map(has_metadata, trees.values())):
         return load_with_metadata(trees, cache_dir)
     flat = [split for split, tree in trees.items() if may_lack_labels and _has_no_classes(tree)]
-    found = {split: find_classes(tree) for split, tree in trees.items() if split not in flat}
+    layout = "CLASS/*.jpg or *.jpg" if may_lack_labels else "CLASS/*.jpg"
+    found = {s: find_classes(tree, layout) for s, tree in trees.items() if s not in flat}
     for split, classes in found.items():
         if classes.left_out:
             say_left_out(trees[split].path, "; ".join(classes.left_out))

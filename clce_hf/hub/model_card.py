@@ -167,7 +167,7 @@ def _link(id: str, kind: str = "") -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:z.4f}" if isinstance(value, float) else str(value)
 
 
 def _table(name: str, values: Mapping[str, str]) -> str:

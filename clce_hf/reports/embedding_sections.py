@@ -57,8 +57,8 @@ def similarities_section(runs: Sequence[Run], setting: str, folder: Path) -> Ite
         file = folder / f"similarities-{i}-{slug(run.method)}.png"
         draw_similarities(shares, limits, file)
         alt = (
-            f"Cosine similarities by {run.method}: mean {shares.mean_within:.2f} within classes, "
-            f"{shares.mean_between:.2f} between"
+            f"Cosine similarities by {run.method}: mean {shares.mean_within:z.2f} within classes, "
+            f"{shares.mean_between:z.2f} between"
         )
         figures.append(Figure(file, run.method, alt))
     text = "How alike two images of one class are, and two of different ones; dotted: means."

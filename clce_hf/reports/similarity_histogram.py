@@ -71,7 +71,7 @@ def draw_similarities(shown: Similarities, limits: tuple[float, float], file: Pa
     )
     with picture(file, 2.8) as axes:
         for color, (name, shares, mean) in zip(palette(2), parts, strict=True):
-            label = f"{name}, mean {round(mean, 2) + 0.0:.2f}"  # 0.00 instead of -0.00
+            label = f"{name}, mean {mean:z.2f}"
             axes.stairs(shares, _EDGES, fill=True, color=color, alpha=0.6, label=label)
             axes.axvline(mean, color=INK, linewidth=1.2, linestyle=":")
         axes.set(xlim=(limits[0], 1), ylim=(0, limits[1]), yticks=[], xlabel="cosine similarity")

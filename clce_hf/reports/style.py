@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clce_hf.reports.fonts import families, missing_glyphs_told
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -57,7 +59,7 @@ def picture(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with missing_glyphs_told(), rc_context({**_STYLE, "font.family": families()}):
         figure = Figure(figsize=(WIDTH, height), layout=None if bare else "constrained")
         axes = figure.add_axes((0, 0, 1, 1), frameon=False) if bare else figure.subplots()
         yield axes

@@ -15,6 +15,7 @@ from PIL import Image
 from two_losses import BATCH, MODEL, STEPS, Trained, in_words, report, split, train_both
 from uploaded_images import read_folder, read_zip
 
+from clce_hf.data.class_counts import describe
 from clce_hf.data.transforms import UnreadableImageError
 from clce_hf.errors import UserError
 
@@ -33,11 +34,12 @@ NAMES_OF_FOLDERS = """
 () => document.addEventListener("change", (event) => {
   const input = event.target;
   if (!input.webkitdirectory) return;
-  const named = new DataTransfer();  // an upload keeps the name of a file, but not of its folder
+  const named = new DataTransfer();  // an upload keeps the name of a file, but not of its folders
   [...input.files].filter((file) => !/\\/[._]/.test(file.webkitRelativePath)).slice(0, 900)
     .forEach((file, i) => {
-      const [folder, name] = file.webkitRelativePath.split("/").slice(-2);
-      named.items.add(new File([file], `${folder}__${i}.${name.split(".").pop()}`));
+      const [above, folder, name] = ["", ...file.webkitRelativePath.split("/")].slice(-3);
+      const folders = `${above.replaceAll("__", "_")}__${folder}`;
+      named.items.add(new File([file], `${folders}__${i}.${name.split(".").pop()}`));
     });
   input.files = named.files;
 }, true)
@@ -66,12 +68,8 @@ def upload(files: str | list[str]) -> tuple[Any, str, None]:
     finally:
         for file in folder or [str(files)]:
             os.remove(file)
-    parts, classes = split(images), images.features["labels"].num_classes
-    train_size, test_size = map(len, parts)
-    found = (
-        f"**{len(images)} images of {classes} classes:** {train_size} to train on and {test_size} "
-        "to test on."
-    )
+    train_size, test_size = map(len, split(images))
+    found = f"**{describe(images)}.** {train_size} to train on and {test_size} to test on."
     return images, found + (f" Left out: {left_out} other files." if left_out else ""), None
 
 

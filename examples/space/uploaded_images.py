@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PillowImage
 
 from clce_hf.data import with_images
+from clce_hf.data.class_folders import SPLITS
 from clce_hf.data.folder_tree import is_image
 from clce_hf.data.pixels import to_rgb
 from clce_hf.data.transforms import UnreadableImageError
@@ -39,9 +40,10 @@ def read_zip(file: str) -> tuple[Dataset, int]:
     try:
         with ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            images = [member for member in members if _class_of(member) is not None]
+            images = [member for member in members if _folders_of(member) is not None]
             _check_size(len(images), sum(member.file_size for member in images))
             _check_is_open(members)
+            _check_layout(filter(None, map(_folders_of, images)))
             return _dataset(_contents(archive, images)), len(members) - len(images)
     # Of a compression that Python does not know, the second; of a damaged one, several others.
     except (BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
@@ -51,37 +53,60 @@ def read_zip(file: str) -> tuple[Dataset, int]:
 
 
 def read_folder(files: list[str]) -> tuple[Dataset, int]:
-    """Return the same of the files of a folder, which the page named CLASS__number.jpg.
+    """Return the same of the files of a folder, which the page named ABOVE__CLASS__number.jpg.
 
     Raises:
         UserError: as `read_zip`.
     """
-    named = [(Path(file).name.rpartition("__")[0], Path(file)) for file in files]
-    if not all(name for name, _ in named):
+    folders = [Path(file).name.rpartition("__")[0].partition("__") for file in files]
+    if not all(name for *_, name in folders):
         raise UserError(
             "A folder that is dropped here comes without the names of the folders in it: click and "
             "choose it, or upload a zip."
         )
-    images = [(name, file) for name, file in named if is_image(file.name)]
-    _check_size(len(images), sum(file.stat().st_size for _, file in images))
+    named = zip(folders, map(Path, files), strict=True)
+    images = [(above, name, file) for (above, _, name), file in named if is_image(file.name)]
+    _check_size(len(images), sum(file.stat().st_size for *_, file in images))
+    _check_layout((above, name) for above, name, _ in images)
     try:
-        contents = ((name, file.name, file.read_bytes()) for name, file in images)
+        contents = ((name, file.name, file.read_bytes()) for _, name, file in images)
         return _dataset(contents), len(files) - len(images)
     except UnreadableImageError as error:
         raise UserError(f"{error} Leave it out of the folder.") from error
 
 
-def _class_of(member: ZipInfo) -> str | None:
-    """Return the name of the folder that an image lies in; None for anything else."""
+def _folders_of(member: ZipInfo) -> tuple[str, str] | None:
+    """Return the folder above that of an image, and its own, the class; None for anything else."""
     parts = member.filename.replace("\\", "/").split("/")
     hidden = any(part.startswith((".", "__")) for part in parts)  # __MACOSX, ._1.jpg, ..
     if hidden or len(parts) < 2 or not parts[-2] or not is_image(parts[-1]):
         return None
-    return unicodedata.normalize("NFC", parts[-2]).strip()
+    above, name = (unicodedata.normalize("NFC", part).strip() for part in ["", *parts][-3:-1])
+    return above, name
 
 
 def _contents(archive: ZipFile, images: list[ZipInfo]) -> Files:
-    return ((str(_class_of(member)), member.filename, archive.read(member)) for member in images)
+    for member in images:
+        if folders := _folders_of(member):
+            yield folders[1], member.filename, archive.read(member)
+
+
+def _check_layout(folders: Iterable[tuple[str, str]]) -> None:
+    """Refuse classes of one name in several folders, unless these are splits: cat/train, dog/train.
+
+    Args:
+        folders: the folder above that of each image, and its own.
+    """
+    places: dict[str, set[str]] = defaultdict(set)
+    for above, name in folders:
+        if above.lower() not in SPLITS:
+            places[name].add(f"{above}/{name}".lstrip("/"))
+    if several := [place for found in places.values() if len(found) > 1 for place in sorted(found)]:
+        raise UserError(
+            f"It is not known whether {abbreviate(several, 4)} are named by the class or lie in a "
+            "folder of its name: lay the images out as cat/1.jpg and dog/1.jpg, or as "
+            "train/cat/1.jpg and test/cat/1.jpg."
+        )
 
 
 def _check_is_open(members: list[ZipInfo]) -> None:

@@ -206,6 +206,8 @@ def test_other_settings_are_refused(tmp_path):
     assert "hf_ann" not in (tmp_path / "settings.json").read_text()
     with pytest.raises(SystemExit, match=r"learning_rate was 0.001, now 0.01\..*output_dir"):
         compare(tmp_path, "--methods", "ce", "--num_seeds", "1", "--learning_rate", "0.01")
+    with pytest.raises(SystemExit, match=r"settings: save_strategy was no, now epoch\. Name"):
+        compare(tmp_path, "--methods", "ce", "--num_seeds", "1", "--save_strategy", "epoch")
 
 
 def test_a_comparison_of_an_older_version_goes_on(tmp_path):

@@ -178,7 +178,10 @@ def test_what_cannot_be_embedded_is_refused(folder, checkpoint, tmp_path, capsys
         ((tmp_path / "e.csv", *data), "--output: got"),
         ((there, *data), "--output: '"),
         (("/proc/none/e.parquet", *data), "--output: nothing can be written there"),
-        ((output, "--data_dir", str(tmp_path / "empty")), "holds no files"),
+        (
+            (output, "--data_dir", str(tmp_path / "empty")),
+            "holds no files: images lie in it as CLASS/*.jpg or *.jpg.",
+        ),
         ((output, "--data_dir", str(tmp_path / "no")), "There is no folder"),
         ((output, *data, "--label_column_name", "kind"), "--label_column_name: label column"),
         ((output, *data, "--batch_size", "0"), "--batch_size: got 0, but"),

@@ -78,6 +78,13 @@ def test_of_a_likelihood_less_is_better():
     ]
 
 
+def test_a_difference_that_rounds_to_zero_is_no_loss():
+    runs = [run("CE", seed, 0.5) for seed in range(2)]
+    runs += [run("CLCE", seed, value) for seed, value in enumerate((0.6, 0.39999))]
+    (table,) = summaries(runs)
+    assert dict((row[0], row[2]) for row in table.rows)["CLCE"].startswith("+0.00 ± ")
+
+
 def test_a_metric_that_was_not_measured_is_named_with_those_that_were():
     with pytest.raises(ValueError, match="silhouette was not measured of CE, seed 0: rank by one"):
         check_measured([run("CE", 0, 0.5)], RANKINGS["silhouette"])

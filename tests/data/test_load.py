@@ -264,6 +264,14 @@ def test_images_of_each_class_are_counted(folder):
     assert describe(fewer) == "24 images of 3 classes: ant 8, cat 8, dog 8; none of bee"
 
 
+@pytest.mark.parametrize(("more", "sizes"), [(0, "3 each"), (1, "3 to 4 each")])
+def test_the_sizes_of_many_classes_are_told(more, sizes):
+    labels = [*range(11)] * 3 + [0] * more
+    names = datasets.ClassLabel(names=list("abcdefghijk"))
+    images = datasets.Dataset.from_dict({"labels": labels}).cast_column("labels", names)
+    assert f" images of 11 classes: {sizes}: a {3 + more}, b 3, " in describe(images)
+
+
 def test_fewer_images_on_request(folder):
     source = ImageFolders({split: str(folder / split) for split in ("train", "validation")})
     fewer = load_splits(source, max_train_samples=7, max_eval_samples=3)

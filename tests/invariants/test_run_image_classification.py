@@ -5,6 +5,7 @@ import io
 import json
 import re
 import runpy
+import shutil
 import sys
 
 import datasets
@@ -130,7 +131,7 @@ def test_evaluation_alone_and_resuming(run, flags, folder, tmp_path):
     for name in ("eval_loss", "eval_accuracy"):
         assert again[name] == pytest.approx(whole[name])
     assert not (tmp_path / "eval" / "model.safetensors").exists()
-    with pytest.raises(ValueError, match="they do not match one by one"):
+    with pytest.raises(SystemExit, match=r"error: .*they do not match one by one"):
         run(tmp_path / "other", "--model_name_or_path", flags[5], *alone)
     before = load_file(tmp_path / "run" / "model.safetensors")
     (tmp_path / "run" / "model.safetensors").unlink()
@@ -252,7 +253,7 @@ def test_other_checkpoints(run, flags, tmp_path, kind):
     ],
 )
 def test_images_have_to_be_named(run, tmp_path, capsys, given, message):
-    with pytest.raises((SystemExit, ValueError)) as refused:
+    with pytest.raises(SystemExit) as refused:
         run(tmp_path, *given)
     assert message in f"{refused.value} {capsys.readouterr().err}"
 
@@ -281,17 +282,17 @@ def test_counts_and_shares_have_ranges(run, flags, tmp_path, capsys, name, value
         (
             {"a": 9, "b": 1},
             ["--do_train"],
-            r"^--train_val_split: .*of b there is one .*or --train_val_split 0 trains on all\.$",
+            r"--train_val_split: .*of b there is one .*or --train_val_split 0 trains on all\.$",
         ),
         (
             {"a": 9, "b": 1},
             ["--do_train", "--do_eval"],
-            r"^--train_val_split: .*of b there is one image only.*name images to evaluate on\.$",
+            r"--train_val_split: .*of b there is one image only.*name images to evaluate on\.$",
         ),
         (
             {"a": 6, "b": 6},
             ["--do_eval", "--train_val_split", "0"],
-            r"^--train_val_split: got 0\.0.* give a validation_dir or a share",
+            r"--train_val_split: got 0\.0.* give a validation_dir or a share",
         ),
         ({"a": 6, "b": 6}, [], "Nothing to do: give do_train or do_eval"),
     ],
@@ -302,9 +303,26 @@ def test_images_that_do_not_suffice(run, checkpoint, tmp_path, counts, given, me
         for i, image in enumerate(images(["RGB"], count)):
             image.save(tmp_path / "train" / name / f"{i}.png")
     named = ["--train_dir", tmp_path / "train", "--model_name_or_path", checkpoint]
-    with pytest.raises((SystemExit, ValueError), match=message):
+    with pytest.raises(SystemExit, match=f"^clce-hf: error: {message}"):
         run(tmp_path / "run", *named, "--ignore_mismatched_sizes", *given)
     assert not (tmp_path / "run" / "README.md").exists()
+
+
+def test_what_cannot_be_read_ends_in_one_line(run, flags, folder, tmp_path):
+    damaged = tmp_path / "train"
+    shutil.copytree(folder / "train", damaged)
+    for file in damaged.glob("ant/*.png"):
+        file.write_bytes(file.read_bytes()[:60])
+    cases = [
+        (["--train_dir", damaged], f"The image {damaged}/ant/"),
+        (["--train_dir", tmp_path / "no"], f"There is no folder {str(tmp_path / 'no')!r}"),
+        (["--model_name_or_path", tmp_path], "while preparing the run: "),
+    ]
+    for given, message in cases:
+        with pytest.raises(SystemExit) as refused:
+            run(tmp_path / "run", *flags, *given, "--do_train")
+        assert refused.value.code.startswith(f"clce-hf: error: {message}")
+        assert "\n" not in refused.value.code
 
 
 def test_an_unknown_setting_in_a_file_is_named(run, tmp_path, capsys):

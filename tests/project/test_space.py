@@ -65,6 +65,41 @@ def test_a_zip_or_an_image_that_grows_is_refused(tmp_path, uploaded_images):
         uploaded_images.read_zip(zipped(tmp_path, {**photographs(), "red/x.png": file.getvalue()}))
 
 
+def in_splits(layout):
+    """Photographs of which every third lies in test, the others in train."""
+    files = photographs(6)
+    return {
+        layout.format(*name.split("/"), split="train" if i % 3 else "test"): content
+        for i, (name, content) in enumerate(files.items())
+    }
+
+
+def as_the_page_names(folder, files):
+    """The same files, written as the page names those of a folder."""
+    for i, (name, content) in enumerate(files.items()):
+        *_, above, class_name, _ = ["", *name.split("/")]
+        (folder / f"{above}__{class_name}__{i}.png").write_bytes(content)
+    return sorted(map(str, folder.glob("*.png")))
+
+
+READERS = {
+    "zip": lambda space, folder, files: space.read_zip(zipped(folder, files)),
+    "folder": lambda space, folder, files: space.read_folder(as_the_page_names(folder, files)),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_classes_lie_below_splits_and_not_above_them(read, tmp_path, uploaded_images):
+    for layout in ("{0}/{1}", "photos/{0}/{1}", "{split}/{0}/{1}", "photos/{split}/{0}/{1}"):
+        images, _ = read(uploaded_images, tmp_path, in_splits(layout))
+        assert images.features["labels"].names == list(COLORS)
+        for file in tmp_path.iterdir():
+            file.unlink()
+    for layout in ("{0}/{split}/{1}", "photos/{0}/{split}/{1}"):
+        with pytest.raises(UserError, match=r"whether blue/test, .* lay the images"):
+            read(uploaded_images, tmp_path, in_splits(layout))
+
+
 @pytest.mark.parametrize("damage", ["cut off", "no zip", "password", "wrong checksum"])
 def test_a_zip_that_cannot_be_read_is_refused(damage, tmp_path, uploaded_images):
     file = Path(zipped(tmp_path, photographs()))
@@ -96,6 +131,14 @@ def test_what_is_no_image_is_left_out_and_nothing_is_unpacked(tmp_path, uploaded
     assert max(max(image.size) for image in images["image"]) == 256
     assert [file.name for file in tmp_path.iterdir()] == ["photos.zip"]
     assert not any((tmp_path / part).exists() for part in ("red", "../red", "../../red"))
+
+
+@pytest.mark.usefixtures("uploaded_images")
+def test_what_was_uploaded_is_said_by_class(tmp_path):
+    file = zipped(tmp_path, photographs())
+    _, found, _ = importlib.import_module("app").upload(file)
+    assert found.startswith("**30 images of 3 classes: blue 10, green 10, red 10.** 21 to train")
+    assert not Path(file).exists()
 
 
 def test_a_model_is_an_id_of_the_hub(monkeypatch, uploaded_images):
