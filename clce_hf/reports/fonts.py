@@ -56,12 +56,10 @@ def missing_glyphs_told() -> Iterator[None]:
 
 @cache
 def _tell(characters: str) -> None:
-    from matplotlib import get_cachedir
-
     logger.warning(
         "Pictures show boxes for %s: none of their fonts has them. Install Noto Sans CJK for "
         "Chinese, Japanese and Korean, or set font.family in a matplotlibrc to a font that has "
-        "them; then delete Matplotlib's list of fonts, fontlist-*.json in %s.",
+        "them; then delete fontlist-*.json, Matplotlib's list of fonts, in the folder that "
+        "matplotlib.get_cachedir() names.",
         characters,
-        get_cachedir(),
     )
