@@ -97,8 +97,24 @@ class CLCEConfig(TrainingArguments):
 def add_defaults(args: TrainingArguments) -> CLCEConfig:
     """Give plain training arguments the fields of `CLCEConfig`, at their defaults, in place.
 
-    In place, so that changes that a script makes to its arguments afterwards still count.
+    In place, so that changes that a script makes to its arguments afterwards still count. What was
+    set on them as an attribute of that name is a setting of CLCE.
+
+    Raises:
+        ValueError: for a class of arguments that has a field of that name for something else.
     """
+    if isinstance(args, CLCEConfig):
+        return args
+    cls = type(args)
+    own = [
+        n for n in CLCEConfig.__annotations__ if n in cls.__dataclass_fields__ or hasattr(cls, n)
+    ]
+    if own:
+        raise ValueError(
+            "CLCETrainer reads its settings from the arguments by name, and "
+            f"{cls.__name__} has its own {', '.join(own)}: rename that, or, where the setting of "
+            f"CLCE is meant, derive {cls.__name__} from CLCEConfig."
+        )
     for name in CLCEConfig.__annotations__:
         if not hasattr(args, name):
             setattr(args, name, CLCEConfig.__dataclass_fields__[name].default)

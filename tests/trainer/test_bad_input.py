@@ -1,6 +1,8 @@
 """Every bad input gets an error that names the field and the fix."""
 
+import dataclasses
 import math
+from typing import Any
 
 import optuna
 import pytest
@@ -275,6 +277,31 @@ def test_plain_arguments_are_accepted_and_their_batch_size_is_checked_later(tmp_
     with pytest.raises(ValueError, match=r"samples_per_class=4 must divide.* 6"):
         CLCETrainer(vit(), args, train_dataset=Images())
     assert isinstance(CLCETrainer(vit(), config(tmp_path, TrainingArguments)).args.beta, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("temperature", 4.0), ("memory_size", 0), ("variant", "base")]
+)
+def test_a_field_of_other_arguments_is_not_taken_for_a_setting(tmp_path, name, value):
+    def with_field(base: type) -> Any:
+        return dataclasses.make_dataclass("OwnArguments", [(name, Any, value)], bases=(base,))
+
+    own = config(tmp_path, with_field(TrainingArguments))
+    with pytest.raises(ValueError, match=f"OwnArguments has its own {name}: rename.*CLCEConfig"):
+        CLCETrainer(vit(), own)
+    if value != "base":
+        assert (
+            getattr(CLCETrainer(vit(), config(tmp_path, with_field(CLCEConfig))).args, name)
+            == value
+        )
+
+
+def test_an_attribute_set_on_plain_arguments_is_a_setting(tmp_path):
+    args = config(tmp_path, TrainingArguments)
+    args.temperature = 0.1
+    for _ in range(2):  # the same arguments serve several trainers
+        trained = CLCETrainer(vit(), args).args
+        assert (trained.temperature, trained.beta) == (0.1, CLCEConfig.beta)
 
 
 @pytest.mark.parametrize(
