@@ -1,13 +1,14 @@
 """The training arguments of CLCE."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from transformers import TrainingArguments
 
 from clce_hf.data.sampler import check_group_size
 from clce_hf.loss.hyperparameters import Hyperparameters, Variant, check_hyperparameters
 from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
+from clce_hf.setting_types import check_types
 
 
 @dataclass
@@ -40,7 +41,7 @@ class CLCEConfig(TrainingArguments):
         classification_layer: dotted name of the classification layer, where it cannot be found.
 
     Raises:
-        ValueError: for a field out of range, naming it.
+        ValueError: for a field out of range or of another type, naming it.
     """
 
     contrastive_weight: float = field(
@@ -94,33 +95,6 @@ class CLCEConfig(TrainingArguments):
         check_settings(self)
 
 
-def add_defaults(args: TrainingArguments) -> CLCEConfig:
-    """Give plain training arguments the fields of `CLCEConfig`, at their defaults, in place.
-
-    In place, so that changes that a script makes to its arguments afterwards still count. What was
-    set on them as an attribute of that name is a setting of CLCE.
-
-    Raises:
-        ValueError: for a class of arguments that has a field of that name for something else.
-    """
-    if isinstance(args, CLCEConfig):
-        return args
-    cls = type(args)
-    own = [
-        n for n in CLCEConfig.__annotations__ if n in cls.__dataclass_fields__ or hasattr(cls, n)
-    ]
-    if own:
-        raise ValueError(
-            "CLCETrainer reads its settings from the arguments by name, and "
-            f"{cls.__name__} has its own {', '.join(own)}: rename that, or, where the setting of "
-            f"CLCE is meant, derive {cls.__name__} from CLCEConfig."
-        )
-    for name in CLCEConfig.__annotations__:
-        if not hasattr(args, name):
-            setattr(args, name, CLCEConfig.__dataclass_fields__[name].default)
-    return cast(CLCEConfig, args)
-
-
 def hyperparameters(args: CLCEConfig) -> Hyperparameters:
     """Return the hyperparameters of the loss."""
     return Hyperparameters(args.contrastive_weight, args.temperature, args.beta, args.variant)
@@ -128,6 +102,7 @@ def hyperparameters(args: CLCEConfig) -> Hyperparameters:
 
 def check_settings(args: CLCEConfig) -> None:
     """Raise `ValueError` for a field out of range or fields that do not fit, naming them."""
+    check_types(args, CLCEConfig)
     check_hyperparameters(*hyperparameters(args))
     if args.projection_dim is not None and args.projection_dim < 1:
         raise ValueError(
@@ -148,6 +123,10 @@ def check_settings(args: CLCEConfig) -> None:
         raise ValueError(
             f'head_init must be "class_means", or None for the layer as it is, got '
             f"{args.head_init!r}."
+        )
+    if args.classification_layer == "":
+        raise ValueError(
+            'classification_layer must be the dotted name of a layer, got ""; None finds it.'
         )
     _check_mini_batches(args)
     if args.samples_per_class is not None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clce_hf.config import CLCEConfig, add_defaults, card_settings, check_settings, hyperparameters
+from clce_hf.config import CLCEConfig, card_settings, check_settings, hyperparameters
 from clce_hf.evaluation.fit_calibration import fit_calibration
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
@@ -17,6 +17,7 @@ from clce_hf.models.class_names import class_names
 from clce_hf.models.layer_decay import apply_layer_decay
 from clce_hf.models.problem_type import declare_single_label
 from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
+from clce_hf.plain_arguments import add_defaults
 from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -38,6 +39,21 @@ def labeled(values):
         ({"memory_size": -1}, "memory_size must not be negative, got -1"),
         ({"beta": -1.0}, "beta must be finite and not negative, got -1.0"),
         ({"variant": "mean"}, 'variant must be "in".*or "out", got \'mean\''),
+        ({"temperature": "0.3"}, "temperature must be of type float, got '0.3'"),
+        ({"contrastive_weight": None}, "contrastive_weight must be of type float, got None"),
+        ({"beta": True}, "beta must be of type float, got True"),
+        ({"variant": None}, 'variant must be "in".*or "out", got None'),
+        ({"memory_size": None}, "memory_size must be of type int, got None: .*0: none"),
+        ({"memory_size": 16.0}, r"memory_size must be of type int, got 16\.0"),
+        ({"memory_size": np.int64(16)}, r"memory_size must be of type int, got np.int64\(16\)"),
+        ({"projection_dim": 8.0}, r"projection_dim must be of type int or None, got 8\.0"),
+        ({"projection_dim": True}, "projection_dim must be of type int or None, got True"),
+        ({"samples_per_class": 2.0}, r"samples_per_class must be of type int or None, got 2\.0"),
+        ({"cached_mini_batch_size": 2.5}, "cached_mini_batch_size must be .*int or None, got 2.5"),
+        ({"layer_decay": "0.5"}, "layer_decay must be of type float or None, got '0.5'"),
+        ({"gather_across_devices": None}, "gather_across_devices must be of type bool, got None"),
+        ({"classification_layer": 1}, "classification_layer must be of type str or None, got 1"),
+        ({"classification_layer": ""}, "classification_layer must be the dotted name.*None finds"),
         ({"projection_dim": 0}, "projection_dim must be at least 1, got 0; None contrasts"),
         ({"layer_decay": 0.0}, r"layer_decay must lie in \(0, 1\], got 0.0"),
         ({"layer_decay": 1.1}, r"layer_decay must lie in \(0, 1\], got 1.1"),
@@ -61,6 +77,11 @@ def labeled(values):
 def test_a_field_out_of_range(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **fields)
+
+
+def test_an_integer_is_a_float_and_so_is_one_of_numpy(tmp_path):
+    args = config(tmp_path, contrastive_weight=1, temperature=np.float64(0.5), layer_decay=1)
+    assert args.to_json_string()
 
 
 @pytest.mark.parametrize(
