@@ -46,9 +46,19 @@ class HookingTrainer(Trainer):
         return bare
 
     def capture_of(self, model: nn.Module) -> EmbeddingCapture | None:
-        """Return what reads the embeddings of a bare model; None where nothing is contrasted."""
+        """Return what reads the embeddings of a bare model; None where nothing is contrasted.
+
+        Raises:
+            ValueError: if `contrastive_weight` was 0 when the run began, and is not now.
+        """
         if self.args.contrastive_weight == 0:
             return None
+        if self._is_running and self._hooked is None:
+            raise ValueError(
+                "contrastive_weight was 0 where the run began, so there is no memory and no "
+                f"projection head for the {self.args.contrastive_weight:g} that it is now: begin "
+                "with a small weight, such as 1e-6, instead of 0."
+            )
         if self._hooked is not None and self._hooked.model is model:
             return self._hooked
         return EmbeddingCapture(model, self.args.classification_layer, self.projection_head)
@@ -91,8 +101,8 @@ class HookingTrainer(Trainer):
         if self._is_running:
             yield
             return
-        self._is_running = True
         self._hooked = self.capture_of(self.bare(self.model))
+        self._is_running = True
         try:
             with self._hooked or contextlib.nullcontext():
                 yield

@@ -337,6 +337,23 @@ def test_a_value_set_after_construction_is_checked_where_a_run_begins(tmp_path, 
     assert trainer.state.global_step == 0
 
 
+@pytest.mark.parametrize("begins_at", [0.0, 1e-6])
+def test_a_weight_that_a_callback_raises_from_zero_is_refused(tmp_path, begins_at):
+    class Raise(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            args.contrastive_weight = 0.9
+
+    args = config(tmp_path, contrastive_weight=begins_at, projection_dim=8, memory_size=16)
+    trainer = CLCETrainer(vit(), args, train_dataset=Images(), callbacks=[Raise()])
+    if begins_at == 0:
+        with pytest.raises(ValueError, match=r"contrastive_weight was 0 where.*0\.9.*such as 1e-6"):
+            trainer.train()
+        assert trainer.state.global_step == 1
+    trainer.train()  # anew, from a weight that is not 0
+    assert trainer.projection_head is not None
+    assert trainer.state.global_step == 3
+
+
 def test_a_trial_of_a_search_with_a_value_out_of_range_is_refused(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     trainer = CLCETrainer(
