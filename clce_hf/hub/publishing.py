@@ -12,7 +12,7 @@ from typing import Any, cast
 from huggingface_hub import CommitInfo
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
@@ -34,13 +34,9 @@ class PublishingTrainer(Trainer):
     pushed_files: tuple[str, ...] = ()
     """Files of a checkpoint, beside those that Trainer knows, to be pushed with the model."""
 
-    def __init__(
-        self, model: Any = None, args: TrainingArguments | None = None, *others: Any, **named: Any
-    ) -> None:
+    def __init__(self, *args: Any, **named: Any) -> None:
         self._evaluated_on: dict[str, Source] = {}
-        if args is not None and args.hub_token is not None:
-            args.hub_token = UnsavedToken(args.hub_token)
-        super().__init__(model, args, *others, **named)
+        super().__init__(*args, **named)
 
     # ---- what a subclass tells of its method ----
 
@@ -116,6 +112,15 @@ class PublishingTrainer(Trainer):
         parts = held_out.items() if isinstance(held_out, dict) else ()
         named = {f"eval_{name}": part for name, part in parts} or {"eval": held_out}
         return {k: source_of(part) for k, part in named.items()} | self._evaluated_on
+
+    # ---- what is saved ----
+
+    def save_model(self, *args: Any, **named: Any) -> None:
+        """Save as Trainer does, and leave the Hub token out of the arguments."""
+        # Here, where the arguments are about to be pickled: a token may be set at any time.
+        if self.args.hub_token is not None:
+            self.args.hub_token = UnsavedToken(self.args.hub_token)
+        super().save_model(*args, **named)
 
     # ---- pushes ----
 
