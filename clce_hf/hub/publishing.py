@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from clce_hf.hub.base_model import bases_of_adapters, clean_card, warn_of_folders
 from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
 from clce_hf.hub.results import Source, source_of
 from clce_hf.hub.settings import training_settings
@@ -88,6 +89,7 @@ class PublishingTrainer(Trainer):
             pictures=drawn,
             is_for_equal_classes=isinstance(loss, LogitAdjustedLoss) and loss.tau > 0,
             loads_with=loads_with(cast(nn.Module, self.model)),
+            bases_of_adapters=list(bases_of_adapters(self.model).values()),
             arguments=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
         )
         rewrite_model_card(folder / "README.md", facts)
@@ -115,12 +117,14 @@ class PublishingTrainer(Trainer):
 
     # ---- what is saved ----
 
-    def save_model(self, *args: Any, **named: Any) -> None:
-        """Save as Trainer does, and leave the Hub token out of the arguments."""
+    def save_model(self, output_dir: str | None = None, *args: Any, **named: Any) -> None:
+        """Save as Trainer does, without the Hub token and the folder of a base model."""
         # Here, where the arguments are about to be pickled: a token may be set at any time.
         if self.args.hub_token is not None:
             self.args.hub_token = UnsavedToken(self.args.hub_token)
-        super().save_model(*args, **named)
+        super().save_model(output_dir, *args, **named)
+        if self.args.should_save and bases_of_adapters(self.model):
+            clean_card(cast(str, output_dir or self.args.output_dir))
 
     # ---- pushes ----
 
@@ -136,6 +140,8 @@ class PublishingTrainer(Trainer):
         """
         # Trainer saves only once the repository is made, which may fail, too.
         self.save_model(_internal_call=True)
+        if self.is_world_process_zero():
+            warn_of_folders(self.model)
         try:
             return super().push_to_hub(*args, **named)
         except Exception:
@@ -147,6 +153,8 @@ class PublishingTrainer(Trainer):
             # The files that an earlier upload still reads are about to be overwritten.
             self._finish_current_push()
         self._report_failed_pushes()
+        if self.is_world_process_zero():
+            warn_of_folders(self.model)
         for name in self.pushed_files if self.is_world_process_zero() else ():
             file = Path(checkpoint_folder, name)
             if file.is_file():

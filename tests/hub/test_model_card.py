@@ -280,6 +280,45 @@ def test_the_card_of_an_adapter_says_how_to_load_it(hub, tmp_path):
     assert eval(printed)[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # by PEFT
+def test_the_folder_of_a_base_is_in_the_adapter_alone_and_one_is_warned(hub, tmp_path):
+    vit(**NAMES).save_pretrained(tmp_path / "base")
+
+    def build(**_):
+        model = AutoModelForImageClassification.from_pretrained(tmp_path / "base")
+        return get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+
+    checkpoints = {"hub_strategy": "checkpoint", "save_strategy": "epoch", "hub_always_push": True}
+    trainer = make_trainer(
+        *(tmp_path / "run", build),
+        **{"label_names": ["labels"], "projection_dim": 8, "push_to_hub": True, **checkpoints},
+    )
+    warning = r"names a base model that is not on the Hub.*peft_config\['default'\]"
+    with pytest.warns(UserWarning, match=warning):
+        trainer.train()
+    with pytest.warns(UserWarning, match=warning):
+        trainer.push_to_hub()
+    path = str(tmp_path / "base").encode()
+    pushed = repository(hub).files
+    assert {name for name, content in pushed.items() if path in content} == {
+        *("adapter_config.json", "last-checkpoint/adapter_config.json")
+    }
+    assert "last-checkpoint/README.md" in pushed  # which the Hub refuses with the name of a folder
+    card = ModelCard(pushed["README.md"].decode())
+    assert not [tag for tag in card.data.tags if tag.startswith("base_model:")]
+    assert "# BASE_MODEL stands for the model that was adapted" in card.text
+
+    # What the warning asks for is enough.
+    trainer.model.peft_config["default"].base_model_name_or_path = "bob/base"
+    trainer.push_to_hub()
+    pushed = repository(hub).files
+    card = ModelCard(pushed["README.md"].decode())
+    assert card.data.base_model == "bob/base" and "BASE_MODEL" not in card.text
+    assert path not in pushed["adapter_config.json"]
+
+
 def test_the_card_has_the_batch_size_that_was_found(tmp_path):
     trainer = make_trainer(tmp_path, auto_find_batch_size=True, per_device_train_batch_size=5)
     forward = trainer.model.forward
