@@ -21,6 +21,7 @@ from clce_hf.hub.results import (
     is_metric,
     sources_by_metric,
 )
+from clce_hf.models.adapted_config import ADAPTED_CONFIG
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _PACKAGES = ("clce_hf", "transformers", "torch", "datasets", "accelerate")
@@ -100,6 +101,7 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
         calibration=calibration,
         is_for_equal_classes=facts.is_for_equal_classes,
         loads_with=facts.loads_with,
+        adapted_config=ADAPTED_CONFIG,
         settings=_table("setting", facts.settings),
         pictures=[(caption, picture.name) for caption, picture in facts.pictures.items()],
         progress=_progress(facts.log_history),

@@ -21,6 +21,7 @@ from clce_hf.hub.results import Source, source_of
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
 from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
+from clce_hf.models.adapted_config import save_adapted_config
 from clce_hf.models.class_names import class_names
 
 logger = logging.getLogger(__name__)
@@ -123,8 +124,14 @@ class PublishingTrainer(Trainer):
         if self.args.hub_token is not None:
             self.args.hub_token = UnsavedToken(self.args.hub_token)
         super().save_model(output_dir, *args, **named)
-        if self.args.should_save and bases_of_adapters(self.model):
-            clean_card(cast(str, output_dir or self.args.output_dir))
+        if self.args.should_save:
+            self._complete_adapter(cast(str, output_dir or self.args.output_dir))
+
+    def _complete_adapter(self, folder: str) -> None:
+        """Save what PEFT does not save beside an adapter, and mend its card."""
+        if "PEFT" in loads_with(cast(nn.Module, self.model)):
+            save_adapted_config(cast(Any, self.model).config, folder)
+            clean_card(folder)
 
     # ---- pushes ----
 
@@ -155,6 +162,7 @@ class PublishingTrainer(Trainer):
         self._report_failed_pushes()
         if self.is_world_process_zero():
             warn_of_folders(self.model)
+            self._complete_adapter(cast(str, self.args.output_dir))
         for name in self.pushed_files if self.is_world_process_zero() else ():
             file = Path(checkpoint_folder, name)
             if file.is_file():

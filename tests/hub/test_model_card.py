@@ -277,7 +277,9 @@ def test_the_card_of_an_adapter_says_how_to_load_it(hub, tmp_path):
         scores = trainer.model.eval()(pixels).logits[0].softmax(0)
     snippet = card.text.split("```python\n")[1].split("```")[0]
     printed, _ = run_without_the_package(snippet, cwd=tmp_path)
-    assert eval(printed)[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
+    classified = {found["label"]: found["score"] for found in eval(printed)}
+    expected = dict(zip(CLASSES, scores.tolist(), strict=True))
+    assert classified == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.filterwarnings(
@@ -305,6 +307,7 @@ def test_the_folder_of_a_base_is_in_the_adapter_alone_and_one_is_warned(hub, tmp
     assert {name for name, content in pushed.items() if path in content} == {
         *("adapter_config.json", "last-checkpoint/adapter_config.json")
     }
+    assert {"adapted_model/config.json", "last-checkpoint/adapted_model/config.json"} <= set(pushed)
     assert "last-checkpoint/README.md" in pushed  # which the Hub refuses with the name of a folder
     card = ModelCard(pushed["README.md"].decode())
     assert not [tag for tag in card.data.tags if tag.startswith("base_model:")]
