@@ -35,11 +35,13 @@ class CardMethod:
         sentence: ends "trained ... with", in Markdown.
         citation: in Markdown.
         tags: of the Hub.
+        loss: what the `loss` of an evaluation is, in Markdown.
     """
 
     sentence: str
     citation: str
     tags: tuple[str, ...] = ()
+    loss: str = "the cross-entropy alone"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from support.tiny import CLASSES, Images, vit
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from clce_hf import LogitAdjustedLoss
+from clce_hf import CLCETrainer, LogitAdjustedLoss
 from clce_hf.hub.results import final_metrics
 
 
@@ -76,6 +76,64 @@ def test_the_card_names_the_logit_adjustment(tmp_path):
     trainer.create_model_card()
     card = card_of(tmp_path).text
     assert "| logit adjustment (tau) | 0.5 |" in card and "| label smoothing | 0.1 |" in card
+
+
+FORMULA = "| (1 - 0.9) cross-entropy + 0.9 contrastive |"
+
+
+def doubled(outputs, labels, num_items_in_batch=None):
+    return 2 * nn.functional.cross_entropy(outputs.logits, labels)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.9])
+def test_the_card_does_not_take_a_function_of_the_loss_for_the_cross_entropy(tmp_path, weight):
+    trainer = make_trainer(tmp_path, contrastive_weight=weight, label_smoothing_factor=0.2)
+    trainer.compute_loss_func = doubled  # before which Trainer leaves out the smoothing
+    trainer.evaluate()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert "`loss` is what `compute_loss_func` returned, without a contrastive term" in card.text
+    assert "label smoothing" not in card.text
+    assert "cross-entropy" not in card.text
+    assert ("| (1 - 0.9) `compute_loss_func` + 0.9 contrastive |" in card.text) == (weight > 0)
+    assert ("clce" in card.data.tags) == ("here, a loss of its own fused" in card.text)
+    assert ("clce" in card.data.tags) == (weight > 0)
+
+
+def test_the_card_says_that_labels_are_smoothed_in_evaluation_too(tmp_path):
+    trainer = make_trainer(tmp_path, label_smoothing_factor=0.2)
+    trainer.evaluate()
+    trainer.create_model_card()
+    text = card_of(tmp_path).text
+    assert "`loss` is the cross-entropy alone, with a label smoothing of 0.2." in text
+    assert "| label smoothing | 0.2 |" in text and FORMULA in text
+
+
+class Contrasting(CLCETrainer):
+    def compute_loss(self, *args, **named):
+        return super().compute_loss(*args, **named)
+
+
+class Plain(CLCETrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+@pytest.mark.parametrize("trainer_class", [Contrasting, Plain])
+def test_the_card_of_a_loss_of_ones_own_says_what_was_measured(tmp_path, trainer_class):
+    trainer = make_trainer(tmp_path, label_names=["labels"])
+    trainer.__class__ = trainer_class
+    trainer.train()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert "`loss` is what `compute_loss` of a subclass of `CLCETrainer` returned." in card.text
+    is_contrasted = trainer_class is Contrasting
+    row = f"| of a subclass of CLCETrainer{f', from {FORMULA[2:]}' if is_contrasted else ' |'}"
+    assert row in " ".join(card.text.split())
+    clce = ("clce" in card.data.tags, "arXiv 2402.14551" in card.text, "(tau)" in card.text)
+    assert set(clce) == {is_contrasted}
+    assert ("with a loss of its own." in card.text) != is_contrasted
 
 
 def test_pictures_are_drawn_when_they_are_asked_for(tmp_path):
