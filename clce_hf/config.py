@@ -1,13 +1,12 @@
 """The training arguments of CLCE."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from transformers import TrainingArguments
 
 from clce_hf.data.sampler import check_group_size
 from clce_hf.loss.hyperparameters import Hyperparameters, Variant, check_hyperparameters
-from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
 from clce_hf.setting_types import check_types
 
 
@@ -160,41 +159,3 @@ def _check_groups(args: CLCEConfig, samples_per_class: int) -> None:
             "samples_per_class makes the order of the images itself: leave "
             f"train_sampling_strategy at 'random', got {args.train_sampling_strategy!r}."
         )
-
-
-def card_settings(
-    args: CLCEConfig, batch_size: int, training: dict[str, str], loss_func: Any = None
-) -> dict[str, str]:
-    """Return the settings of the loss and the training as the model card lists them, by name.
-
-    Args:
-        args: of the run.
-        batch_size: images per device, which `auto_find_batch_size` may have lowered.
-        training: the settings that any training has.
-        loss_func: in the place of the cross-entropy.
-    """
-    contrasted = batch_size * (args.world_size if args.gather_across_devices else 1)
-    weight = args.contrastive_weight
-    loss = {"loss": "cross-entropy"}
-    if weight > 0:
-        loss = {
-            "loss": f"(1 - {weight:g}) cross-entropy + {weight:g} contrastive",
-            "temperature (tau)": f"{args.temperature:g}",
-            "hard-negative concentration (beta)": f"{args.beta:g}",
-            "variant": args.variant,
-            "contrasted": "the pooled embedding"
-            if args.projection_dim is None
-            else f"a projection to {args.projection_dim} dimensions",
-            "images contrasted together": str(contrasted),
-            "memory of past embeddings": str(args.memory_size),
-        }
-    settings = {**loss, **training}
-    if isinstance(loss_func, LogitAdjustedLoss):
-        settings["logit adjustment (tau)"] = f"{loss_func.tau:g}"
-        settings["label smoothing"] = f"{loss_func.label_smoothing:g}"
-    if args.samples_per_class is not None:
-        settings["sampler"] = f"groups of {args.samples_per_class} images of a class"
-    if args.head_init is not None:
-        settings["head start"] = "class means of the embeddings"
-    decay = args.layer_decay
-    return {**settings, "layer decay": "none" if decay is None else f"{decay:g}"}

@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clce_hf.config import CLCEConfig, card_settings, check_settings, hyperparameters
+from clce_hf.config import CLCEConfig, check_settings, hyperparameters
 from clce_hf.evaluation.fit_calibration import fit_calibration
-from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
+from clce_hf.hub import CardMethod
+from clce_hf.hub.card_loss import CardLoss
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
 from clce_hf.models.capture import find_classification_layer
@@ -222,13 +223,19 @@ class CLCETrainer(
             super()._load_best_model()
 
     def card_method(self) -> CardMethod:
-        """Name CLCE, or cross-entropy where nothing is contrasted."""
-        return CROSS_ENTROPY if self.args.contrastive_weight == 0 else CLCE
+        """Name CLCE, cross-entropy where nothing is contrasted, or a loss of one's own."""
+        return self._card_loss().method
 
     def card_settings(self) -> dict[str, str]:
         """Return the settings of the loss and of the training, by name."""
-        training = super().card_settings()
-        return card_settings(self.args, self._train_batch_size, training, self.compute_loss_func)
+        return self._card_loss().settings(self._train_batch_size, super().card_settings())
+
+    def _card_loss(self) -> CardLoss:
+        is_of_subclass = type(self).compute_loss is not CLCETrainer.compute_loss
+        measured = any("contrastive_loss" in entry for entry in self.state.log_history)
+        is_contrasted = self.args.contrastive_weight > 0 and (measured or not is_of_subclass)
+        smoothing = getattr(self.label_smoother, "epsilon", 0.0)
+        return CardLoss(self.args, self.compute_loss_func, smoothing, is_of_subclass, is_contrasted)
 
     def draw_pictures(self, folder: Path) -> dict[str, Path]:
         """Draw the training curve and a map of the embeddings of the last evaluation."""

@@ -15,9 +15,11 @@ _CITATION = """```bibtex
 ```"""
 
 CROSS_ENTROPY = CardMethod("cross-entropy.", _CITATION)
-CLCE = CardMethod(
-    "CLCE ([arXiv 2402.14551](https://arxiv.org/abs/2402.14551)): cross-entropy fused with a "
-    "label-aware contrastive loss that weights hard negatives.",
-    _CITATION,
-    ("clce", "contrastive-learning"),
+OWN = CardMethod("a loss of its own.", _CITATION)
+_CLCE = (
+    "CLCE ([arXiv 2402.14551](https://arxiv.org/abs/2402.14551)): {} fused with a label-aware "
+    "contrastive loss that weights hard negatives."
 )
+_TAGS = ("clce", "contrastive-learning")
+CLCE = CardMethod(_CLCE.format("cross-entropy"), _CITATION, _TAGS)
+CLCE_WITH_FUNCTION = CardMethod(_CLCE.format("here, a loss of its own"), _CITATION, _TAGS)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers import PreTrainedModel
 
 from clce_hf.evaluation.table import Table
+from clce_hf.hub.base_model import is_on_hub, leave_out_folders
 from clce_hf.hub.calibration import CardCalibration, card_calibration
 from clce_hf.hub.results import (
     Source,
@@ -22,6 +21,7 @@ from clce_hf.hub.results import (
     is_metric,
     sources_by_metric,
 )
+from clce_hf.models.adapted_config import ADAPTED_CONFIG
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _PACKAGES = ("clce_hf", "transformers", "torch", "datasets", "accelerate")
@@ -35,11 +35,13 @@ class CardMethod:
         sentence: ends "trained ... with", in Markdown.
         citation: in Markdown.
         tags: of the Hub.
+        loss: what the `loss` of an evaluation is, in Markdown.
     """
 
     sentence: str
     citation: str
     tags: tuple[str, ...] = ()
+    loss: str = "the cross-entropy alone"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class CardFacts:
         pictures: files beside the card, by caption.
         is_for_equal_classes: whether logits were adjusted for the sizes of the classes.
         loads_with: the libraries that load the model; empty for a custom class.
+        bases_of_adapters: models that PEFT adapters name as theirs.
         arguments: of `create_model_card`, by name.
     """
 
@@ -72,6 +75,7 @@ class CardFacts:
     pictures: Mapping[str, Path]
     is_for_equal_classes: bool
     loads_with: Sequence[str]
+    bases_of_adapters: Sequence[str]
     arguments: Mapping[str, Any]
 
 
@@ -92,13 +96,14 @@ def rewrite_model_card(file: Path, facts: CardFacts) -> None:
         name=facts.name,
         class_names=list(facts.class_names),
         base=_link(data.base_model) if isinstance(data.base_model, str) else "An image classifier",
-        base_model=data.base_model or "BASE_MODEL",
+        base_model=data.base_model,
         images=_link(data.datasets[0], "datasets/") if data.datasets else "images",
         method=facts.method,
         results=_table("metric", {name: _number(value) for name, value in results.items()}),
         calibration=calibration,
         is_for_equal_classes=facts.is_for_equal_classes,
         loads_with=facts.loads_with,
+        adapted_config=ADAPTED_CONFIG,
         settings=_table("setting", facts.settings),
         pictures=[(caption, picture.name) for caption, picture in facts.pictures.items()],
         progress=_progress(facts.log_history),
@@ -130,9 +135,9 @@ def _complete(data: ModelCardData, facts: CardFacts, results: Mapping[str, float
     """Fill in the metadata of a card."""
     arguments = facts.arguments
     sources = sources_by_metric(results, facts.evaluated_on)
-    if not (isinstance(data.base_model, str) and _is_on_hub(data.base_model)):
-        data.base_model = None
-    named = [name for name in _listed(arguments.get("dataset_tags")) if _is_on_hub(name)]
+    # PEFT puts what was loaded in the place of what the user named.
+    leave_out_folders(data, arguments.get("finetuned_from"), *facts.bases_of_adapters)
+    named = [name for name in _listed(arguments.get("dataset_tags")) if is_on_hub(name)]
     loaded = [facts.trained_on, *sources.values()]
     on_hub = named or [source.name for source in loaded if source.is_on_hub]
     data.datasets = list(dict.fromkeys(on_hub)) or None
@@ -152,14 +157,6 @@ def _complete(data: ModelCardData, facts: CardFacts, results: Mapping[str, float
 
 def _listed(values: Any) -> list[Any]:
     return [] if values is None else list(values) if isinstance(values, list | tuple) else [values]
-
-
-def _is_on_hub(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
 
 
 def _link(id: str, kind: str = "") -> str:

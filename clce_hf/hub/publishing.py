@@ -12,14 +12,16 @@ from typing import Any, cast
 from huggingface_hub import CommitInfo
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from clce_hf.hub.base_model import bases_of_adapters, clean_card, warn_of_folders
 from clce_hf.hub.model_card import CardFacts, CardMethod, loads_with, rewrite_model_card
 from clce_hf.hub.results import Source, source_of
 from clce_hf.hub.settings import training_settings
 from clce_hf.hub.unsaved_token import UnsavedToken
 from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
+from clce_hf.models.adapted_config import save_adapted_config
 from clce_hf.models.class_names import class_names
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,9 @@ class PublishingTrainer(Trainer):
     pushed_files: tuple[str, ...] = ()
     """Files of a checkpoint, beside those that Trainer knows, to be pushed with the model."""
 
-    def __init__(
-        self, model: Any = None, args: TrainingArguments | None = None, *others: Any, **named: Any
-    ) -> None:
+    def __init__(self, *args: Any, **named: Any) -> None:
         self._evaluated_on: dict[str, Source] = {}
-        if args is not None and args.hub_token is not None:
-            args.hub_token = UnsavedToken(args.hub_token)
-        super().__init__(model, args, *others, **named)
+        super().__init__(*args, **named)
 
     # ---- what a subclass tells of its method ----
 
@@ -92,6 +90,7 @@ class PublishingTrainer(Trainer):
             pictures=drawn,
             is_for_equal_classes=isinstance(loss, LogitAdjustedLoss) and loss.tau > 0,
             loads_with=loads_with(cast(nn.Module, self.model)),
+            bases_of_adapters=list(bases_of_adapters(self.model).values()),
             arguments=inspect.signature(super().create_model_card).bind(*args, **named).arguments,
         )
         rewrite_model_card(folder / "README.md", facts)
@@ -117,6 +116,23 @@ class PublishingTrainer(Trainer):
         named = {f"eval_{name}": part for name, part in parts} or {"eval": held_out}
         return {k: source_of(part) for k, part in named.items()} | self._evaluated_on
 
+    # ---- what is saved ----
+
+    def save_model(self, output_dir: str | None = None, *args: Any, **named: Any) -> None:
+        """Save as Trainer does, without the Hub token and the folder of a base model."""
+        # Here, where the arguments are about to be pickled: a token may be set at any time.
+        if self.args.hub_token is not None:
+            self.args.hub_token = UnsavedToken(self.args.hub_token)
+        super().save_model(output_dir, *args, **named)
+        if self.args.should_save:
+            self._complete_adapter(cast(str, output_dir or self.args.output_dir))
+
+    def _complete_adapter(self, folder: str) -> None:
+        """Save what PEFT does not save beside an adapter, and mend its card."""
+        if "PEFT" in loads_with(cast(nn.Module, self.model)):
+            save_adapted_config(cast(Any, self.model).config, folder)
+            clean_card(folder)
+
     # ---- pushes ----
 
     def push_to_hub(self, *args: Any, **named: Any) -> CommitInfo:
@@ -131,6 +147,8 @@ class PublishingTrainer(Trainer):
         """
         # Trainer saves only once the repository is made, which may fail, too.
         self.save_model(_internal_call=True)
+        if self.is_world_process_zero():
+            warn_of_folders(self.model)
         try:
             return super().push_to_hub(*args, **named)
         except Exception:
@@ -142,6 +160,9 @@ class PublishingTrainer(Trainer):
             # The files that an earlier upload still reads are about to be overwritten.
             self._finish_current_push()
         self._report_failed_pushes()
+        if self.is_world_process_zero():
+            warn_of_folders(self.model)
+            self._complete_adapter(cast(str, self.args.output_dir))
         for name in self.pushed_files if self.is_world_process_zero() else ():
             file = Path(checkpoint_folder, name)
             if file.is_file():

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from clce_hf.errors import ArgumentError, abbreviate
+from clce_hf.models.adapted_config import load_adapted_config
 from clce_hf.models.class_names import class_names, label_settings
 from clce_hf.models.takes_pixels import check_takes_pixels
 
@@ -116,15 +117,16 @@ def load_checkpoint(
 ) -> tuple[PreTrainedModel, BaseImageProcessor, set[str]]:
     """Load a model as it was saved, its image processor, and the names of missing weights.
 
-    A PEFT adapter is loaded into its base, with its own head where it has one. It knows no names of
-    its classes.
+    A PEFT adapter is loaded into its base, with its own head where it has one. It knows the names
+    of its classes if `CLCETrainer` saved it.
 
     Raises:
         ValueError: if it cannot be loaded, or its parts do not fit each other.
     """
     try:
-        model, loading = _load_as_saved(name, hub)
-        if loading["mismatched_keys"] and getattr(model, "peft_config", None):
+        config = load_adapted_config(name, **hub)
+        model, loading = _load_as_saved(name, hub, **({"config": config} if config else {}))
+        if config is None and loading["mismatched_keys"] and getattr(model, "peft_config", None):
             # How many classes an adapter tells apart, the shape of its head alone says.
             _, shape, _ = next(iter(loading["mismatched_keys"]))
             model, loading = _load_as_saved(name, hub, num_labels=shape[0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import load_dataset
 from peft import LoraConfig, get_peft_model
-from support.pushing import PROCESSOR
+from support.pushing import PROCESSOR, make_trainer
 from support.tiny import CLASSES, vit
 from transformers import AutoModelForImageClassification
 
@@ -42,15 +42,20 @@ def upload(hub, name, folder):
     hub.create(name).files.update(files)
 
 
-def save_adapter(folder, base):
-    """Save an adapter for four classes; return it merged into its base."""
+def adapt(base, **names):
+    """Return a base with an adapter for four classes."""
     model = AutoModelForImageClassification.from_pretrained(
-        base, num_labels=len(CLASSES), ignore_mismatched_sizes=True
+        base, num_labels=len(CLASSES), ignore_mismatched_sizes=True, **names
     )
     lora = LoraConfig(
         target_modules=["q_proj"], modules_to_save=["classifier"], init_lora_weights=False
     )
-    adapted = get_peft_model(model, lora)
+    return get_peft_model(model, lora)
+
+
+def save_adapter(folder, base):
+    """Save an adapter for four classes; return it merged into its base."""
+    adapted = adapt(base)
     adapted.save_pretrained(folder)
     PROCESSOR.save_pretrained(folder)
     return adapted.merge_and_unload()
@@ -78,12 +83,34 @@ def test_an_adapter_is_loaded_with_its_own_head(base, hub, images, tmp_path, is_
     assert metrics["negative_log_likelihood"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_an_adapter_knows_no_names_of_its_classes(base, folder, tmp_path, capsys):
+def test_an_adapter_that_peft_saved_knows_no_names_of_its_classes(base, folder, tmp_path, capsys):
     save_adapter(tmp_path / "adapter", base)
     output = ["--output_dir", str(tmp_path / "out"), "--report", "false"]
     run("evaluate", tmp_path / "adapter", folder / "validation", *output)
     printed = " ".join(capsys.readouterr().out.split())
     assert "ant, bee, cat, dog; it knows LABEL_0, LABEL_1, LABEL_2, LABEL_3" in printed
+
+
+@pytest.mark.parametrize("is_on_hub", [False, True])
+def test_one_that_the_trainer_saved_does(hub, base, folder, tmp_path, is_on_hub):
+    saved = tmp_path / "adapter"
+    trainer = make_trainer(saved, lambda **names: adapt(base, **names), label_names=["labels"])
+    trainer.save_model()
+    if is_on_hub:
+        trainer.push_to_hub()
+    name = "ann/photos" if is_on_hub else saved
+    output = ["--output_dir", str(tmp_path / "out"), "--report", "false"]
+    run("evaluate", name, folder / "validation", *output)
+    rows = load_labeled_images(ImageFolders({"test": str(folder / "validation")}))
+    expected = infer(trainer.model, with_images(rows, evaluation_rows(PROCESSOR)))
+    metrics = json.loads((tmp_path / "out" / "evaluation.json").read_text())["metrics"]
+    loss = torch.nn.functional.cross_entropy(expected.logits, expected.labels).item()
+    assert metrics["negative_log_likelihood"] == pytest.approx(loss, rel=1e-4)
+    # Transformers alone loads it as before.
+    stock, loading = AutoModelForImageClassification.from_pretrained(
+        name, num_labels=len(CLASSES), ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert stock.peft_config and not any(loading.values())
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(

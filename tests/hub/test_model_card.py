@@ -29,7 +29,7 @@ from support.tiny import CLASSES, Images, vit
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from clce_hf import LogitAdjustedLoss
+from clce_hf import CLCETrainer, LogitAdjustedLoss
 from clce_hf.hub.results import final_metrics
 
 
@@ -76,6 +76,64 @@ def test_the_card_names_the_logit_adjustment(tmp_path):
     trainer.create_model_card()
     card = card_of(tmp_path).text
     assert "| logit adjustment (tau) | 0.5 |" in card and "| label smoothing | 0.1 |" in card
+
+
+FORMULA = "| (1 - 0.9) cross-entropy + 0.9 contrastive |"
+
+
+def doubled(outputs, labels, num_items_in_batch=None):
+    return 2 * nn.functional.cross_entropy(outputs.logits, labels)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.9])
+def test_the_card_does_not_take_a_function_of_the_loss_for_the_cross_entropy(tmp_path, weight):
+    trainer = make_trainer(tmp_path, contrastive_weight=weight, label_smoothing_factor=0.2)
+    trainer.compute_loss_func = doubled  # before which Trainer leaves out the smoothing
+    trainer.evaluate()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert "`loss` is what `compute_loss_func` returned, without a contrastive term" in card.text
+    assert "label smoothing" not in card.text
+    assert "cross-entropy" not in card.text
+    assert ("| (1 - 0.9) `compute_loss_func` + 0.9 contrastive |" in card.text) == (weight > 0)
+    assert ("clce" in card.data.tags) == ("here, a loss of its own fused" in card.text)
+    assert ("clce" in card.data.tags) == (weight > 0)
+
+
+def test_the_card_says_that_labels_are_smoothed_in_evaluation_too(tmp_path):
+    trainer = make_trainer(tmp_path, label_smoothing_factor=0.2)
+    trainer.evaluate()
+    trainer.create_model_card()
+    text = card_of(tmp_path).text
+    assert "`loss` is the cross-entropy alone, with a label smoothing of 0.2." in text
+    assert "| label smoothing | 0.2 |" in text and FORMULA in text
+
+
+class Contrasting(CLCETrainer):
+    def compute_loss(self, *args, **named):
+        return super().compute_loss(*args, **named)
+
+
+class Plain(CLCETrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+@pytest.mark.parametrize("trainer_class", [Contrasting, Plain])
+def test_the_card_of_a_loss_of_ones_own_says_what_was_measured(tmp_path, trainer_class):
+    trainer = make_trainer(tmp_path, label_names=["labels"])
+    trainer.__class__ = trainer_class
+    trainer.train()
+    trainer.create_model_card()
+    card = card_of(tmp_path)
+    assert "`loss` is what `compute_loss` of a subclass of `CLCETrainer` returned." in card.text
+    is_contrasted = trainer_class is Contrasting
+    row = f"| of a subclass of CLCETrainer{f', from {FORMULA[2:]}' if is_contrasted else ' |'}"
+    assert row in " ".join(card.text.split())
+    clce = ("clce" in card.data.tags, "arXiv 2402.14551" in card.text, "(tau)" in card.text)
+    assert set(clce) == {is_contrasted}
+    assert ("with a loss of its own." in card.text) != is_contrasted
 
 
 def test_pictures_are_drawn_when_they_are_asked_for(tmp_path):
@@ -277,7 +335,49 @@ def test_the_card_of_an_adapter_says_how_to_load_it(hub, tmp_path):
         scores = trainer.model.eval()(pixels).logits[0].softmax(0)
     snippet = card.text.split("```python\n")[1].split("```")[0]
     printed, _ = run_without_the_package(snippet, cwd=tmp_path)
-    assert eval(printed)[0]["score"] == pytest.approx(scores.max().item(), abs=1e-5)
+    classified = {found["label"]: found["score"] for found in eval(printed)}
+    expected = dict(zip(CLASSES, scores.tolist(), strict=True))
+    assert classified == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # by PEFT
+def test_the_folder_of_a_base_is_in_the_adapter_alone_and_one_is_warned(hub, tmp_path):
+    vit(**NAMES).save_pretrained(tmp_path / "base")
+
+    def build(**_):
+        model = AutoModelForImageClassification.from_pretrained(tmp_path / "base")
+        return get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+
+    checkpoints = {"hub_strategy": "checkpoint", "save_strategy": "epoch", "hub_always_push": True}
+    trainer = make_trainer(
+        *(tmp_path / "run", build),
+        **{"label_names": ["labels"], "projection_dim": 8, "push_to_hub": True, **checkpoints},
+    )
+    warning = r"names a base model that is not on the Hub.*peft_config\['default'\]"
+    with pytest.warns(UserWarning, match=warning):
+        trainer.train()
+    with pytest.warns(UserWarning, match=warning):
+        trainer.push_to_hub()
+    path = str(tmp_path / "base").encode()
+    pushed = repository(hub).files
+    assert {name for name, content in pushed.items() if path in content} == {
+        *("adapter_config.json", "last-checkpoint/adapter_config.json")
+    }
+    assert {"adapted_model/config.json", "last-checkpoint/adapted_model/config.json"} <= set(pushed)
+    assert "last-checkpoint/README.md" in pushed  # which the Hub refuses with the name of a folder
+    card = ModelCard(pushed["README.md"].decode())
+    assert not [tag for tag in card.data.tags if tag.startswith("base_model:")]
+    assert "# BASE_MODEL stands for the model that was adapted" in card.text
+
+    # What the warning asks for is enough.
+    trainer.model.peft_config["default"].base_model_name_or_path = "bob/base"
+    trainer.push_to_hub()
+    pushed = repository(hub).files
+    card = ModelCard(pushed["README.md"].decode())
+    assert card.data.base_model == "bob/base" and "BASE_MODEL" not in card.text
+    assert path not in pushed["adapter_config.json"]
 
 
 def test_the_card_has_the_batch_size_that_was_found(tmp_path):

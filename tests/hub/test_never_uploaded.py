@@ -1,4 +1,4 @@
-"""Embeddings of training images stay where the training ran, whatever is uploaded."""
+"""Embeddings of training images and tokens stay where the training ran, whatever is uploaded."""
 
 import logging
 from pathlib import Path
@@ -65,3 +65,22 @@ def test_a_run_that_resumes_from_the_hub_says_that_the_memory_is_missing(hub, tm
     told = [r.message for r in caplog.records if r.name == "clce_hf.training.checkpoints"]
     assert len(told) == 1 and "came from the Hub" in told[0]
     assert resumed.state.global_step == 8
+
+
+@pytest.mark.parametrize("is_set", ["by its name", "with the strategy"])
+def test_a_token_that_is_set_late_is_not_uploaded(hub, tmp_path, is_set):
+    trainer = make_trainer(tmp_path, hub_token=None, save_strategy="epoch")
+    if is_set == "by its name":
+        trainer.args.hub_token = TOKEN
+    else:
+        trainer.args.set_push_to_hub(
+            "ann/photos", strategy="all_checkpoints", token=TOKEN, always_push=True
+        )
+        trainer.init_hf_repo()
+    trainer.train()
+    trainer.push_to_hub()
+    pushed = repository(hub).files
+    names = [name for name in pushed if name.endswith("training_args.bin")]
+    assert len(names) == (1 if is_set == "by its name" else 3)
+    assert not [name for name, content in pushed.items() if TOKEN.encode() in content]
+    assert trainer.args.hub_token == TOKEN
