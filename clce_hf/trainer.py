@@ -1,5 +1,6 @@
 """`CLCETrainer`: Transformers' Trainer with the CLCE loss (arXiv 2402.14551)."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,8 @@ from clce_hf.evaluation.fit_calibration import fit_calibration
 from clce_hf.hub.methods import CLCE, CROSS_ENTROPY, CardMethod
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
-from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
+from clce_hf.models.classification_layer import find_classification_layer, num_classes_of
 from clce_hf.models.layer_decay import apply_layer_decay
 from clce_hf.models.problem_type import declare_single_label
 from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
@@ -158,7 +159,8 @@ class CLCETrainer(
         """
         bare = self.bare(model)
         inputs, labels = split_labels(inputs, self.label_names, bare)
-        forward = Forward(self.capture_of(bare), self.accelerator.no_sync)
+        num_classes = functools.partial(num_classes_of, bare, self.args.classification_layer)
+        forward = Forward(self.capture_of(bare), self.accelerator.no_sync, num_classes)
         forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
         if self.compute_loss_func is None and self.label_smoother is None:

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
-from clce_hf.models.capture import candidate_layers, find_classification_layer
+from clce_hf.models.classification_layer import candidate_layers, find_classification_layer
 
 
 class Stream(IterableDataset):
