@@ -122,9 +122,7 @@ class CLCETrainer(
         checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
         bare = self.bare(model)
         _, layer = find_classification_layer(bare, args.classification_layer)
-        if args.projection_dim is None:
-            checks.check_trains_below(model, layer)
-        else:
+        if args.projection_dim is not None:
             self.projection_head = projection_for(bare, layer, args.projection_dim, args.seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -159,8 +157,11 @@ class CLCETrainer(
         """
         bare = self.bare(model)
         inputs, labels = split_labels(inputs, self.label_names, bare)
+        capture = self.capture_of(bare)
+        if capture is not None and is_training(model):
+            self.check_trains_below(capture)
         num_classes = functools.partial(num_classes_of, bare, self.args.classification_layer)
-        forward = Forward(self.capture_of(bare), self.accelerator.no_sync, num_classes)
+        forward = Forward(capture, self.accelerator.no_sync, num_classes)
         forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
         if self.compute_loss_func is None and self.label_smoother is None:

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 from clce_hf.models.capture import EmbeddingCapture
 from clce_hf.models.logits import only_logits_of
-from clce_hf.training.checks import FROZEN_BACKBONE
+from clce_hf.training.checks import check_carry_gradient
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
 
@@ -99,8 +99,8 @@ class Forward:
             return Forwarded(outputs, only_logits_of(outputs, self._num_classes), None)
         outputs, logits, embeddings = self._capture.run_for_logits(model, inputs)
         # The first pass of mini-batches runs without gradients, and is not checked.
-        if is_training(model) and not embeddings.requires_grad:
-            raise ValueError(FROZEN_BACKBONE)
+        if is_training(model):
+            check_carry_gradient(embeddings, self._capture.model, self._capture.layer)
         return Forwarded(outputs, logits, embeddings)
 
 

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from clce_hf.models.capture import EmbeddingCapture
 from clce_hf.models.projection import ProjectionHead, attached, join_optimizer
+from clce_hf.training import checks
 from clce_hf.training.memory import EmbeddingMemory
 
 
@@ -33,6 +34,7 @@ class HookingTrainer(Trainer):
         self._memory: EmbeddingMemory | None = None
         self._hooked: EmbeddingCapture | None = None
         self._is_running = False
+        self._trains_below = False
         self._unwrapped: tuple[Any, nn.Module] | None = None
         super().__init__(*args, **named)
 
@@ -53,8 +55,18 @@ class HookingTrainer(Trainer):
             return self._hooked
         return EmbeddingCapture(model, self.args.classification_layer, self.projection_head)
 
+    def check_trains_below(self, capture: EmbeddingCapture) -> None:
+        """Raise `ValueError` for a frozen backbone, at the first step of a training that contrasts.
+
+        Not before: until then a callback may unfreeze it, and whoever evaluates need not.
+        """
+        if not self._trains_below and self.projection_head is None:
+            checks.check_trains_below(capture.model, capture.layer)
+        self._trains_below = True
+
     def _inner_training_loop(self, *args: Any, **named: Any) -> TrainOutput:
         # Once for each attempt of auto_find_batch_size, which starts anew.
+        self._trains_below = False
         is_contrasted = self.args.contrastive_weight > 0
         self._memory = EmbeddingMemory(self.args.memory_size if is_contrasted else 0)
         try:
