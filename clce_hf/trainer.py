@@ -22,7 +22,7 @@ from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step
 from clce_hf.training.calibrating import CalibratingTrainer
-from clce_hf.training.forward import Forward, is_training, loss_and_outputs
+from clce_hf.training.forward import Forward, loss_and_outputs
 from clce_hf.training.grouping import GroupingTrainer
 from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.hooking import HookingTrainer
@@ -157,18 +157,19 @@ class CLCETrainer(
         """
         bare = self.bare(model)
         inputs, labels = split_labels(inputs, self.label_names, bare)
-        capture = self.capture_of(bare)
-        if capture is not None and is_training(model):
-            self.check_trains_below(capture)
+        capture, is_training = self.capture_of(bare), self._is_training(model)
+        if capture is not None and is_training:
+            self._check_trains_below(capture)
         num_classes = functools.partial(num_classes_of, bare, self.args.classification_layer)
-        forward = Forward(capture, self.accelerator.no_sync, num_classes)
-        forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
+        forward = Forward(capture, self.accelerator.no_sync, num_classes, is_training)
+        mini_batch_size = self._mini_batch_size if is_training else None
+        forwarded = forward(model, inputs, len(labels), mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
         if self.compute_loss_func is None and self.label_smoother is None:
             declare_single_label(bare, targets)
         # Outside train() the loss is that of the batch alone, and the same at every call.
         objective = objective_of(self, hyperparameters(self.args), self._memory)
-        if not is_training(model):
+        if not is_training:
             terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
             if self._is_running:
                 self._meters.add_evaluation(terms, forwarded.embeddings, targets)

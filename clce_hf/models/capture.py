@@ -7,7 +7,7 @@ DistributedDataParallel treats parameters as unused if no output depends on them
 """
 
 import contextlib
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class EmbeddingCapture:
             raise ValueError(
                 f"The layer {self.name!r} did not run in the forward pass. {self._other_layers()}"
             )
-        if self.projection is not None and self.model.training:
+        if self._projects_in_pass:
             outputs, projected = returned
             return outputs, produced, projected
         embeddings = self._as_vectors(pooled)
@@ -144,11 +144,15 @@ class EmbeddingCapture:
     @torch.compiler.disable  # runs after the compiled forward pass, on the tensor that it left
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
         # Other callers of the model get its plain outputs.
-        if not (
-            self._is_running and module.training and self.projection and self._input is not None
-        ):
+        if not (self._is_running and self._projects_in_pass and self._input is not None):
             return None
-        return outputs, self.projection(self._as_vectors(self._input))
+        return outputs, cast(nn.Module, self.projection)(self._as_vectors(self._input))
+
+    @property
+    def _projects_in_pass(self) -> bool:
+        """Whether it may be a pass of training: some models stay in evaluation mode then."""
+        is_training = self.model.training or torch.is_grad_enabled()
+        return self.projection is not None and is_training
 
     def _as_vectors(self, pooled: Tensor) -> Tensor:
         vectors = pooled.flatten(1)
