@@ -1,5 +1,6 @@
 """`CLCETrainer`: Transformers' Trainer with the CLCE loss (arXiv 2402.14551)."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,8 @@ from clce_hf.hub import CardMethod
 from clce_hf.hub.card_loss import CardLoss
 from clce_hf.hub.publishing import PublishingTrainer
 from clce_hf.loss.targets import class_targets
-from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
+from clce_hf.models.classification_layer import find_classification_layer, num_classes_of
 from clce_hf.models.layer_decay import apply_layer_decay
 from clce_hf.models.problem_type import declare_single_label
 from clce_hf.models.projection import PROJECTION_FILE, detached, projection_for
@@ -23,7 +24,7 @@ from clce_hf.reports.card_pictures import draw_card_pictures
 from clce_hf.training import checkpoints, checks
 from clce_hf.training.accumulation import divides_by_accumulation_steps, labels_of_step
 from clce_hf.training.calibrating import CalibratingTrainer
-from clce_hf.training.forward import Forward, is_training, loss_and_outputs
+from clce_hf.training.forward import Forward, loss_and_outputs
 from clce_hf.training.grouping import GroupingTrainer
 from clce_hf.training.head_start import HeadStartTrainer
 from clce_hf.training.hooking import HookingTrainer
@@ -123,9 +124,7 @@ class CLCETrainer(
         checks.check_has_negatives(args.samples_per_class, contrasted, args.memory_size)
         bare = self.bare(model)
         _, layer = find_classification_layer(bare, args.classification_layer)
-        if args.projection_dim is None:
-            checks.check_trains_below(model, layer)
-        else:
+        if args.projection_dim is not None:
             self.projection_head = projection_for(bare, layer, args.projection_dim, args.seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -160,14 +159,19 @@ class CLCETrainer(
         """
         bare = self.bare(model)
         inputs, labels = split_labels(inputs, self.label_names, bare)
-        forward = Forward(self.capture_of(bare), self.accelerator.no_sync)
-        forwarded = forward(model, inputs, len(labels), self._mini_batch_size)
+        capture, is_training = self.capture_of(bare), self._is_training(model)
+        if capture is not None and is_training:
+            self._check_trains_below(capture)
+        num_classes = functools.partial(num_classes_of, bare, self.args.classification_layer)
+        forward = Forward(capture, self.accelerator.no_sync, num_classes, is_training)
+        mini_batch_size = self._mini_batch_size if is_training else None
+        forwarded = forward(model, inputs, len(labels), mini_batch_size)
         targets = class_targets(labels, forwarded.logits, forwarded.logits.shape[1])
         if self.compute_loss_func is None and self.label_smoother is None:
             declare_single_label(bare, targets)
         # Outside train() the loss is that of the batch alone, and the same at every call.
         objective = objective_of(self, hyperparameters(self.args), self._memory)
-        if not is_training(model):
+        if not is_training:
             terms = objective.evaluation_terms(forwarded, targets, num_items_in_batch)
             if self._is_running:
                 self._meters.add_evaluation(terms, forwarded.embeddings, targets)

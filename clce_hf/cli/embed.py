@@ -27,7 +27,7 @@ from clce_hf.data.transforms import IS_READABLE, evaluation_rows, with_images
 from clce_hf.errors import ArgumentError, abbreviate
 from clce_hf.evaluation.embedding_file import EmbeddingFile
 from clce_hf.evaluation.inference import infer_batches
-from clce_hf.models.capture import find_classification_layer
+from clce_hf.models.classification_layer import find_classification_layer
 from clce_hf.models.pretrained import load_checkpoint
 
 ENDING = ".parquet"

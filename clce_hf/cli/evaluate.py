@@ -23,8 +23,8 @@ from clce_hf.evaluation.finite import check_finite
 from clce_hf.evaluation.inference import infer
 from clce_hf.evaluation.record import Predictions, Run
 from clce_hf.evaluation.suite import LeftOut, Measurements, measure
-from clce_hf.models.capture import find_classification_layer
 from clce_hf.models.class_names import class_names
+from clce_hf.models.classification_layer import find_classification_layer
 from clce_hf.models.pretrained import load_checkpoint
 from clce_hf.reports.extra import check_can_draw
 from clce_hf.reports.report import write_report

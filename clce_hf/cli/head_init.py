@@ -6,7 +6,7 @@ from accelerate.utils import parse_flag_from_env
 from transformers import PreTrainedModel
 
 from clce_hf.config import CLCEConfig
-from clce_hf.models.capture import candidate_layers
+from clce_hf.models.classification_layer import candidate_layers
 
 
 def head_init(

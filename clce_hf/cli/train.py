@@ -30,8 +30,8 @@ from clce_hf.data.transforms import evaluation_rows, training_rows, with_images
 from clce_hf.errors import ArgumentError, UserError
 from clce_hf.evaluation.compute_accuracies import compute_accuracies
 from clce_hf.loss.logit_adjustment import LogitAdjustedLoss
-from clce_hf.models.capture import logits_of
 from clce_hf.models.class_names import check_same_classes
+from clce_hf.models.logits import logits_of
 from clce_hf.models.pretrained import load_class_names
 from clce_hf.models.small_vit import small_vit
 from clce_hf.reports.extra import check_can_draw

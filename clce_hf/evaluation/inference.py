@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import default_data_collator
 
 from clce_hf.evaluation.record import Predictions
-from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.capture import EmbeddingCapture
 
 
 def infer(
@@ -31,7 +31,8 @@ def infer(
         set, for all of its images in each process.
 
     Raises:
-        ValueError: if the classification layer cannot be found.
+        ValueError: if the classification layer cannot be found, or the logits cannot be told from
+            other outputs.
     """
     parts = infer_batches(model, dataset, batch_size, classification_layer)
     return Predictions(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
@@ -66,7 +67,7 @@ def infer_batches(
     for batch in loader:
         beside = batch.pop(kept)
         with torch.no_grad():  # which must not hold where a part is used
-            outputs, embeddings = capture.run(model, batch)
-        tensors = (logits_of(outputs).float(), embeddings.float(), beside)
+            _, logits, embeddings = capture.run_for_logits(model, batch)
+        tensors = (logits.float(), embeddings.float(), beside)
         logits, embeddings, beside = accelerator.gather_for_metrics(tensors)
         yield logits.cpu(), embeddings.cpu(), beside.cpu()

@@ -1,4 +1,4 @@
-"""Find a classifier's last layer and read the pooled embeddings that enter it.
+"""Read the pooled embeddings that enter a classifier's last layer.
 
 No model code is copied and no extra output is requested: a hook on the classification layer sees
 its input in the one forward pass that makes the logits. A projection head runs inside that pass,
@@ -7,62 +7,18 @@ DistributedDataParallel treats parameters as unused if no output depends on them
 """
 
 import contextlib
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-PROJECTION_NAME = "clce_projection_head"
-"""Name of a projection head as a submodule of the model that it is trained with."""
-
-_HOW_TO_NAME_IT = (
-    "Name it with classification_layer, for example classification_layer='classifier'."
+from clce_hf.models.classification_layer import (
+    HOW_TO_NAME_IT,
+    candidate_layers,
+    find_classification_layer,
 )
-
-
-def find_classification_layer(
-    model: nn.Module, classification_layer: str | None = None
-) -> tuple[str, nn.Module]:
-    """Return the layer whose input is the pooled embedding, and its dotted name.
-
-    That is the last linear layer or 1 x 1 convolution, in the order of registration, that has
-    `config.num_labels` outputs; a layer that PEFT wraps counts as one. `EmbeddingCapture` checks on
-    the first batch that its output really is the logits.
-
-    Args:
-        model: an image classifier.
-        classification_layer: dotted name of the layer; None searches for it.
-
-    Raises:
-        ValueError: if there is no such layer.
-    """
-    modules = dict(model.named_modules())
-    if classification_layer is not None:
-        if classification_layer not in modules:
-            raise ValueError(
-                f"classification_layer={classification_layer!r} is not a module of "
-                f"{type(model).__name__}; its last ones are {', '.join(list(modules)[-5:])}."
-            )
-        return classification_layer, modules[classification_layer]
-    candidates = candidate_layers(model)
-    if not candidates:
-        raise ValueError(
-            f"No classification layer found in {type(model).__name__}: no linear layer has as many "
-            f"outputs as the model has labels ({_num_labels(model)}). {_HOW_TO_NAME_IT}"
-        )
-    return candidates[-1], modules[candidates[-1]]
-
-
-def logits_of(outputs: Any) -> Tensor:
-    """Return the logits among a model's outputs: by name, else the first that is not a scalar."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, dict):
-        if "logits" in outputs:
-            return outputs["logits"]
-        outputs = tuple(outputs.values())
-    return next(output for output in outputs if isinstance(output, Tensor) and output.dim() > 0)
+from clce_hf.models.logits import logits_of, possible_logits, unnamed_logits
 
 
 class EmbeddingCapture:
@@ -90,7 +46,7 @@ class EmbeddingCapture:
         self.name, self.layer = find_classification_layer(model, classification_layer)
         self.projection = projection
         self._named = classification_layer
-        self._is_checked = classification_layer is not None
+        self._is_checked = False
         self._is_running = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
@@ -116,9 +72,27 @@ class EmbeddingCapture:
             inputs: its keyword arguments.
 
         Raises:
-            ValueError: if the layer did not run or, at the first call, did not return the model's
-                logits.
+            ValueError: if the layer did not run or, at the first call, one that was searched for
+                did not return the model's logits.
         """
+        outputs, produced, embeddings = self._run(wrapped, inputs)
+        if self._named is None:
+            self._logits(outputs, produced)
+        return outputs, embeddings
+
+    def run_for_logits(
+        self, wrapped: nn.Module, inputs: dict[str, Any]
+    ) -> tuple[Any, Tensor, Tensor]:
+        """Run the model as `run` does; return its outputs, the logits among them, the embeddings.
+
+        Raises:
+            ValueError: as `run`, and if the logits cannot be told from other outputs.
+        """
+        outputs, produced, embeddings = self._run(wrapped, inputs)
+        return outputs, self._logits(outputs, produced), embeddings
+
+    def _run(self, wrapped: nn.Module, inputs: dict[str, Any]) -> tuple[Any, Tensor, Tensor]:
+        """Run the model; return its outputs, that of the layer, and the embeddings."""
         self._find_again()
         self._is_running = True
         try:
@@ -132,16 +106,13 @@ class EmbeddingCapture:
             raise ValueError(
                 f"The layer {self.name!r} did not run in the forward pass. {self._other_layers()}"
             )
-        projected = None
-        if self.projection is not None and self.model.training:
-            returned, projected = returned
-        if not self._is_checked:
-            self._check_produces_logits(produced, returned)
-            self._is_checked = True
-        if projected is not None:
-            return returned, projected
+        if self._projects_in_pass:
+            outputs, projected = returned
+            return outputs, produced, projected
         embeddings = self._as_vectors(pooled)
-        return returned, embeddings if self.projection is None else self.projection(embeddings)
+        if self.projection is not None:
+            embeddings = self.projection(embeddings)
+        return returned, produced, embeddings
 
     def _hook(self) -> None:
         self._hooks.append(self.layer.register_forward_hook(self._keep, with_kwargs=True))
@@ -159,7 +130,7 @@ class EmbeddingCapture:
                 return
         self._unhook()
         self.name, self.layer = find_classification_layer(self.model, self._named)
-        self._is_checked = self._named is not None
+        self._is_checked = False
         if self._entered:
             self._hook()
 
@@ -173,11 +144,15 @@ class EmbeddingCapture:
     @torch.compiler.disable  # runs after the compiled forward pass, on the tensor that it left
     def _project(self, module: nn.Module, args: tuple, outputs: Any) -> Any:
         # Other callers of the model get its plain outputs.
-        if not (
-            self._is_running and module.training and self.projection and self._input is not None
-        ):
+        if not (self._is_running and self._projects_in_pass and self._input is not None):
             return None
-        return outputs, self.projection(self._as_vectors(self._input))
+        return outputs, cast(nn.Module, self.projection)(self._as_vectors(self._input))
+
+    @property
+    def _projects_in_pass(self) -> bool:
+        """Whether it may be a pass of training: some models stay in evaluation mode then."""
+        is_training = self.model.training or torch.is_grad_enabled()
+        return self.projection is not None and is_training
 
     def _as_vectors(self, pooled: Tensor) -> Tensor:
         vectors = pooled.flatten(1)
@@ -188,35 +163,36 @@ class EmbeddingCapture:
             )
         return vectors
 
-    def _check_produces_logits(self, produced: Tensor, outputs: Any) -> None:
-        logits = logits_of(outputs)
-        same_size = produced.numel() == logits.numel()
-        flat = [tensor.detach().flatten().float() for tensor in (produced, logits)]
-        # NaN of a model that diverged is as good as any other logit here.
-        if not same_size or not torch.allclose(*flat, rtol=0, atol=0, equal_nan=True):
-            raise ValueError(
-                f"The layer {self.name!r} was taken for the classification layer, but its output "
-                f"is not the model's logits. {self._other_layers()}"
-            )
+    def _logits(self, outputs: Any, produced: Tensor) -> Tensor:
+        num_classes = produced.flatten(1).shape[1]
+        if not self._is_checked:
+            self._check(possible_logits(outputs, num_classes), produced)
+            self._is_checked = True
+        return logits_of(outputs, num_classes)
+
+    def _check(self, possible: list[Tensor], produced: Tensor) -> None:
+        """Raise `ValueError` unless the first of what may be the logits is what the layer made.
+
+        One that nothing else can be meant by may differ, if the layer is named: it is the mean of
+        two heads in some models.
+        """
+        is_named = self._named is not None
+        if (is_named and len(possible) == 1) or (possible and _is_same(possible[0], produced)):
+            return
+        if is_named or len(possible) > 1:
+            raise ValueError(unnamed_logits(produced.flatten(1).shape[1]))
+        raise ValueError(
+            f"The layer {self.name!r} was taken for the classification layer, but its output is "
+            f"not the model's logits. {self._other_layers()}"
+        )
 
     def _other_layers(self) -> str:
-        return f"Candidates are {', '.join(candidate_layers(self.model))}. {_HOW_TO_NAME_IT}"
+        return f"Candidates are {', '.join(candidate_layers(self.model))}. {HOW_TO_NAME_IT}"
 
 
-def _num_labels(model: nn.Module) -> int | None:
-    return getattr(getattr(model, "config", None), "num_labels", None)
-
-
-def candidate_layers(model: nn.Module) -> list[str]:
-    """Return the names of the outermost layers with as many outputs as the model has labels."""
-    num_labels = _num_labels(model)
-    names: list[str] = []
-    for name, module in model.named_modules():
-        outputs = getattr(module, "out_features", None)
-        if outputs is None and getattr(module, "kernel_size", None) == (1, 1):
-            outputs = getattr(module, "out_channels", None)
-        # A projection head of an earlier trainer may have as many outputs as there are labels.
-        skipped = (PROJECTION_NAME, *(f"{outer}." for outer in names[-1:]))
-        if outputs is not None and num_labels in (None, outputs) and not name.startswith(skipped):
-            names.append(name)
-    return names
+def _is_same(logits: Tensor, produced: Tensor) -> bool:
+    flat = [tensor.detach().flatten().float() for tensor in (logits, produced)]
+    # NaN of a model that diverged is as good as any other logit here.
+    return logits.numel() == produced.numel() and torch.allclose(
+        *flat, rtol=0, atol=0, equal_nan=True
+    )

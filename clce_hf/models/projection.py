@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from clce_hf.models.capture import PROJECTION_NAME
+from clce_hf.models.classification_layer import PROJECTION_NAME
 
 PROJECTION_FILE = "projection_head.safetensors"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clce_hf.models.capture import candidate_layers, find_classification_layer
+from clce_hf.models.classification_layer import candidate_layers, find_classification_layer
 from clce_hf.models.linear_layer import linear_parameters
 
 _MOST_OFF = 1e-2

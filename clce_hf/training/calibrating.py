@@ -17,7 +17,7 @@ from transformers.trainer_utils import TrainOutput
 from clce_hf.errors import abbreviate
 from clce_hf.loss.targets import class_targets, is_labeled
 from clce_hf.models.broken_weights import broken_weights
-from clce_hf.models.capture import logits_of
+from clce_hf.models.logits import logits_of
 from clce_hf.models.temperature import (
     check_divides_logits,
     fold_temperature,
@@ -179,7 +179,7 @@ def _predict(
 
             def run(inputs: dict[str, Any] = inputs) -> Tensor:
                 with accelerator.autocast():
-                    return logits_of(model(**inputs)).float()
+                    return logits_of(model(**inputs), len(parameters[0])).float()
 
             logits = run()
             targets = class_targets(labels, logits, logits.shape[1])

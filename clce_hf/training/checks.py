@@ -10,12 +10,6 @@ from transformers import Trainer
 from clce_hf.errors import abbreviate
 from clce_hf.training.label_range import check_in_range
 
-FROZEN_BACKBONE = (
-    "The backbone is frozen: the embeddings carry no gradient, so the contrastive term would train "
-    "nothing. Set projection_dim to train a head on them, unfreeze the backbone, or set "
-    "contrastive_weight=0."
-)
-
 
 def check_model(model: nn.Module) -> None:
     """Raise `ValueError` unless the model classifies each image into one of several classes."""
@@ -39,7 +33,25 @@ def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
     """Raise `ValueError` if only the classification layer is trained."""
     in_layer = set(layer.parameters())
     if not any(p.requires_grad and p not in in_layer for p in model.parameters()):
-        raise ValueError(FROZEN_BACKBONE)
+        raise ValueError(
+            "The backbone is frozen: the embeddings carry no gradient, so the contrastive term "
+            "would train nothing. Set projection_dim to train a head on them, unfreeze the "
+            "backbone, or set contrastive_weight=0."
+        )
+
+
+def check_carry_gradient(embeddings: Tensor, model: nn.Module, layer: nn.Module) -> None:
+    """Raise `ValueError` if embeddings of a step carry no gradient, with the cause."""
+    if embeddings.requires_grad:
+        return
+    check_trains_below(model, layer)
+    raise ValueError(
+        "The embeddings carry no gradient, though layers below the classification layer are to be "
+        "trained: reentrant activation checkpointing cuts it off where its inputs need none, so "
+        "set use_reentrant=False in activation_checkpointing_kwargs (gradient_checkpointing_kwargs)"
+        " or call model.enable_input_require_grads(); else take torch.no_grad() or detach() out "
+        "of the model's forward."
+    )
 
 
 def check_layer_decay(layer_decay: float | None, optimizer: Any) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import ModelOutput
 
-from clce_hf.models.capture import EmbeddingCapture, logits_of
-from clce_hf.training.checks import FROZEN_BACKBONE
+from clce_hf.models.capture import EmbeddingCapture
+from clce_hf.models.logits import only_logits_of
+from clce_hf.training.checks import check_carry_gradient
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
 
@@ -33,11 +34,6 @@ class Forwarded(NamedTuple):
     embeddings: Tensor | None
 
 
-def is_training(model: nn.Module) -> bool:
-    """Whether a step trains; code may call `compute_loss` in training mode without gradients."""
-    return model.training and torch.is_grad_enabled()
-
-
 class Forward:
     """Runs a model on a batch and reads its embeddings.
 
@@ -45,15 +41,22 @@ class Forward:
         capture: reads the embeddings; None for logits alone.
         no_sync: takes the model and returns a context in which a backward pass leaves gradients
             unsynchronized, as `Accelerator.no_sync` does.
+        num_classes: of the model, see `only_logits_of`, which tells logits where nothing is
+            captured.
+        is_training: whether the embeddings have to carry a gradient.
     """
 
     def __init__(
         self,
         capture: EmbeddingCapture | None,
         no_sync: Callable[[nn.Module], AbstractContextManager[Any]],
+        num_classes: Callable[[], int | None],
+        is_training: bool,
     ) -> None:
         self._capture = capture
         self._no_sync = no_sync
+        self._num_classes = num_classes
+        self._is_training = is_training
 
     def __call__(
         self,
@@ -68,14 +71,14 @@ class Forward:
             model: as training calls it, wrapped or bare.
             inputs: its keyword arguments.
             num_images: images in the batch.
-            mini_batch_size: images to forward at a time in training, with the gradients of the
-                whole batch; None for all.
+            mini_batch_size: images to forward at a time, with the gradients of the whole batch;
+                None for all, and outside training.
 
         Raises:
-            ValueError: if the classification layer is not the right one, or, in training, if the
-                embeddings carry no gradient.
+            ValueError: if the classification layer is not the right one, if the logits cannot be
+                told from other outputs, or, in training, if the embeddings carry no gradient.
         """
-        if mini_batch_size is None or not is_training(model):
+        if mini_batch_size is None:
             return self._whole(model, inputs)
 
         def forward(mini_batch: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -90,13 +93,13 @@ class Forward:
 
     def _whole(self, model: nn.Module, inputs: dict[str, Any]) -> Forwarded:
         if self._capture is None:
-            outputs, embeddings = model(**inputs), None
-        else:
-            outputs, embeddings = self._capture.run(model, inputs)
-            # The first pass of mini-batches runs without gradients, and is not checked.
-            if is_training(model) and not embeddings.requires_grad:
-                raise ValueError(FROZEN_BACKBONE)
-        return Forwarded(outputs, logits_of(outputs), embeddings)
+            outputs = model(**inputs)
+            return Forwarded(outputs, only_logits_of(outputs, self._num_classes), None)
+        outputs, logits, embeddings = self._capture.run_for_logits(model, inputs)
+        # The first pass of mini-batches runs without gradients, and is not checked.
+        if self._is_training and torch.is_grad_enabled():
+            check_carry_gradient(embeddings, self._capture.model, self._capture.layer)
+        return Forwarded(outputs, logits, embeddings)
 
 
 def loss_and_outputs(loss: Tensor, outputs: Any) -> tuple[Tensor, Any]:

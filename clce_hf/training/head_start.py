@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from clce_hf.loss.targets import class_probabilities, class_targets, is_labeled
-from clce_hf.models.capture import EmbeddingCapture, logits_of
+from clce_hf.models.capture import EmbeddingCapture
 from clce_hf.models.head_init import class_mean_weights
 from clce_hf.models.linear_layer import linear_parameters
 from clce_hf.training.beside_training import beside_training, loader_beside, with_progress
@@ -94,8 +94,7 @@ def _embeddings(
     for batch in with_progress(trainer, loader_beside(trainer, subset, "head_init"), "Class means"):
         inputs, labels = split_labels(batch, trainer.label_names, model)
         with accelerator.autocast():
-            outputs, embeddings = capture.run(model, inputs)
-        logits = logits_of(outputs)
+            _, logits, embeddings = capture.run_for_logits(model, inputs)
         pair = embeddings.float(), class_targets(labels, logits, logits.shape[1])
         parts.append(tuple(t.cpu() for t in accelerator.gather_for_metrics(pair)))
     return _joined(parts, logits.shape[1])

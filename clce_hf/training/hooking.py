@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from clce_hf.models.capture import EmbeddingCapture
 from clce_hf.models.projection import ProjectionHead, attached, join_optimizer
+from clce_hf.training import checks
 from clce_hf.training.memory import EmbeddingMemory
 
 
@@ -33,6 +34,8 @@ class HookingTrainer(Trainer):
         self._memory: EmbeddingMemory | None = None
         self._hooked: EmbeddingCapture | None = None
         self._is_running = False
+        self._is_in_step = False
+        self._trains_below = False
         self._unwrapped: tuple[Any, nn.Module] | None = None
         super().__init__(*args, **named)
 
@@ -63,8 +66,34 @@ class HookingTrainer(Trainer):
             return self._hooked
         return EmbeddingCapture(model, self.args.classification_layer, self.projection_head)
 
+    def _check_trains_below(self, capture: EmbeddingCapture) -> None:
+        """Raise `ValueError` for a frozen backbone, at the first step of a training that contrasts.
+
+        Not before: until then a callback may unfreeze it, and whoever evaluates need not.
+        """
+        if not self._trains_below and self.projection_head is None:
+            checks.check_trains_below(capture.model, capture.layer)
+        self._trains_below = True
+
+    def _is_training(self, model: nn.Module) -> bool:
+        """Whether a pass is one of training: gradients are recorded, in a step or by hand.
+
+        By hand the model's mode decides; in a step it does not, since some models stay in
+        evaluation mode, to keep the statistics of their batch normalization.
+        """
+        return torch.is_grad_enabled() and (self._is_in_step or model.training)
+
+    def training_step(self, *args: Any, **named: Any) -> torch.Tensor:
+        """Train on a batch as Trainer does."""
+        self._is_in_step = True
+        try:
+            return super().training_step(*args, **named)
+        finally:
+            self._is_in_step = False
+
     def _inner_training_loop(self, *args: Any, **named: Any) -> TrainOutput:
         # Once for each attempt of auto_find_batch_size, which starts anew.
+        self._trains_below = False
         is_contrasted = self.args.contrastive_weight > 0
         self._memory = EmbeddingMemory(self.args.memory_size if is_contrasted else 0)
         try:

@@ -9,7 +9,7 @@ from transformers import DefaultDataCollator, Trainer, default_data_collator
 
 from clce_hf.data.labels import COLUMN_NAMES, stored_labels
 from clce_hf.loss.targets import IGNORE_INDEX, outside_range
-from clce_hf.models.capture import candidate_layers
+from clce_hf.models.classification_layer import candidate_layers
 
 
 def check_stored_labels(trainer: Trainer) -> None:

@@ -15,7 +15,8 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from clce_hf.loss.targets import IGNORE_INDEX
 from clce_hf.loss.unit_length import to_unit_length
-from clce_hf.models.capture import EmbeddingCapture, find_classification_layer
+from clce_hf.models.capture import EmbeddingCapture
+from clce_hf.models.classification_layer import find_classification_layer
 from clce_hf.models.neighbors import majority_of_nearest
 from clce_hf.training.hooking import HookingTrainer
 from clce_hf.training.knn_callback import KNNCallback

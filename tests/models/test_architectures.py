@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from clce_hf import CLCETrainer, label_aware_contrastive_loss
-from clce_hf.models.capture import find_classification_layer
+from clce_hf.models.classification_layer import find_classification_layer
 
 LABELS = [0, 0, 1, 1, 2, 2]
 

@@ -9,7 +9,8 @@ from support.tiny_models import TINY_MODELS
 from torch import nn
 
 from clce_hf import CLCETrainer
-from clce_hf.models.capture import EmbeddingCapture, find_classification_layer
+from clce_hf.models.capture import EmbeddingCapture
+from clce_hf.models.classification_layer import find_classification_layer
 
 TINY = {tiny.name: tiny for tiny in TINY_MODELS}
 NAMES = ["vit", "beit", "convnext", "timm-vit"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.tiny_models import TINY_MODELS
 
-from clce_hf.models.capture import logits_of
+from clce_hf.models.logits import logits_of
 from clce_hf.models.temperature import (
     check_divides_logits,
     fold_temperature,

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments, ViTForImageClassification
 
 from clce_hf import CLCEConfig, CLCETrainer, GroupByLabelSampler
-from clce_hf.models.capture import candidate_layers, find_classification_layer
+from clce_hf.models.classification_layer import candidate_layers, find_classification_layer
 
 
 class Stream(IterableDataset):
@@ -224,37 +224,6 @@ def test_a_classification_layer_whose_input_is_no_vector(tmp_path):
         ValueError, match=r"'vit.layernorm' is not one vector per image.*classifier"
     ):
         trainer.train()
-
-
-def frozen():
-    model = vit()
-    for parameter in model.vit.parameters():
-        parameter.requires_grad = False
-    return model
-
-
-def test_a_frozen_backbone(tmp_path):
-    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
-        CLCETrainer(frozen(), config(tmp_path), train_dataset=Images())
-    trainer = CLCETrainer(vit(), config(tmp_path), train_dataset=Images())
-    trainer.model.vit.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
-        trainer.train()
-    for fields in ({"projection_dim": 8}, {"contrastive_weight": 0.0}):
-        CLCETrainer(frozen(), config(tmp_path, **fields), train_dataset=Images()).train()
-
-
-@pytest.mark.parametrize("fields", [{}, {"cached_mini_batch_size": 3}], ids=str)
-def test_a_backbone_that_is_frozen_in_training(tmp_path, fields):
-    class Freeze(TrainerCallback):
-        def on_step_end(self, args, state, control, model=None, **kwargs):
-            model.vit.requires_grad_(False)
-
-    args = config(tmp_path, **fields)
-    trainer = CLCETrainer(vit(), args, train_dataset=Images(), callbacks=[Freeze()])
-    with pytest.raises(ValueError, match=r"backbone is frozen.*projection_dim.*contrastive_weight"):
-        trainer.train()
-    assert trainer.state.global_step == 1
 
 
 def test_data_parallel_is_refused(tmp_path):

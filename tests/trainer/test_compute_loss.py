@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import (
     Trainer,
     TrainingArguments,
+    ViTForImageClassification,
 )
 
 from clce_hf import CLCETrainer, clce_loss
@@ -87,3 +88,42 @@ def test_the_contrastive_term_alone_moves_the_backbone(tmp_path):
         after["vit.embeddings.patch_embeddings.projection.weight"],
         before["vit.embeddings.patch_embeddings.projection.weight"],
     )
+
+
+class StaysInEvaluationMode(ViTForImageClassification):
+    """As models do that keep the statistics of their batch normalization."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class RecordsGradients(CLCETrainer):
+    """Evaluates without `torch.no_grad()`."""
+
+    def prediction_step(self, model, inputs, *args, **named):
+        with torch.enable_grad():
+            loss, outputs = self.compute_loss(model, dict(inputs), return_outputs=True)
+        return loss.detach(), outputs.logits.detach(), inputs["labels"]
+
+
+@pytest.mark.parametrize("cls", [CLCETrainer, RecordsGradients])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"projection_dim": 8},
+        {"cached_mini_batch_size": 3},
+        {"projection_dim": 8, "cached_mini_batch_size": 3},
+    ],
+    ids=str,
+)
+def test_a_model_that_stays_in_evaluation_mode_trains_both_terms(tmp_path, cls, fields):
+    stays = vit()
+    stays.__class__ = StaysInEvaluationMode
+    args = config(tmp_path, eval_strategy="steps", eval_steps=1, **fields)
+    plain, ours = (train(cls, m, args, eval_dataset=Images(8)) for m in (vit(), stays))
+    names = "loss", "ce_loss", "contrastive_loss", "positives_per_anchor"
+    for name in (*names, "eval_loss", "eval_contrastive_loss"):
+        assert len(logged(ours, name)) == 3
+        assert logged(ours, name) == logged(plain, name)
+    assert_same_weights(ours.model, plain.model)
