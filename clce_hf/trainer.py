@@ -61,6 +61,7 @@ class CLCETrainer(
     pushed_files = (PROJECTION_FILE,)
     fit_calibration = staticmethod(fit_calibration)
     _labels_in_step: Tensor | int | None = None
+    _has_contrasted = False
     args: CLCEConfig  # pyrefly: ignore[bad-override]  # or TrainingArguments with its fields
 
     def __init__(
@@ -184,6 +185,7 @@ class CLCETrainer(
             at_step = self.state.global_step + 1
             terms = objective.training_terms(forwarded, targets, num_items, 1.0 / steps, at_step)
             self._meters.add_step(terms, 1.0 / steps)
+            self._has_contrasted |= capture is not None
             divides = divides_by_accumulation_steps(self, num_items_in_batch)
             loss = terms.loss * steps if divides else terms.loss
         return loss_and_outputs(loss, forwarded.outputs) if return_outputs else loss
@@ -236,8 +238,9 @@ class CLCETrainer(
 
     def _card_loss(self) -> CardLoss:
         is_of_subclass = type(self).compute_loss is not CLCETrainer.compute_loss
-        measured = any("contrastive_loss" in entry for entry in self.state.log_history)
-        is_contrasted = self.args.contrastive_weight > 0 and (measured or not is_of_subclass)
+        is_contrasted = self.args.contrastive_weight > 0
+        if is_of_subclass:
+            is_contrasted &= self._has_contrasted
         smoothing = getattr(self.label_smoother, "epsilon", 0.0)
         return CardLoss(self.args, self.compute_loss_func, smoothing, is_of_subclass, is_contrasted)
 

@@ -18,8 +18,11 @@ def forget_results(folder: Path, *splits: str) -> None:
     for file in [folder / f"{split}_results.json" for split in splits]:
         if not file.exists():
             continue
-        old = json.loads(file.read_text(encoding="utf-8"))
-        if combined.exists():
+        try:
+            old = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:  # cut off while it was written
+            old = {}
+        if old and combined.exists():
             kept = json.loads(combined.read_text(encoding="utf-8"))
             kept = {name: value for name, value in kept.items() if name not in old}
             combined.write_text(json.dumps(kept, indent=4, sort_keys=True), encoding="utf-8")

@@ -1,5 +1,7 @@
 """Accuracies as `compute_metrics` of Transformers' Trainer."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import EvalPrediction
@@ -17,12 +19,23 @@ def compute_accuracies(prediction: EvalPrediction) -> dict[str, float]:
             that begins with the logits.
 
     Raises:
-        ValueError: if all images are labeled -100.
+        ValueError: if all images are labeled -100, or several arrays may be the logits.
     """
-    returned = prediction.predictions
-    logits = torch.from_numpy(np.asarray(returned[0] if isinstance(returned, tuple) else returned))
+    logits = torch.from_numpy(np.asarray(_logits(prediction.predictions)))
     labels = torch.from_numpy(np.asarray(prediction.label_ids)).long()
     is_used = is_labeled(labels)
     if not is_used.any():
         raise ValueError("There are no accuracies: no image of eval_dataset has a label but -100.")
     return accuracies(logits[is_used], labels[is_used])
+
+
+def _logits(returned: Any) -> Any:
+    if not isinstance(returned, tuple):
+        return returned
+    sizes = {array.shape[1] for array in returned if getattr(array, "ndim", 0) == 2}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"The model returns arrays of {sorted(sizes)} columns, and which are the logits cannot "
+            "be told: give the trainer a preprocess_logits_for_metrics that returns them alone."
+        )
+    return returned[0]

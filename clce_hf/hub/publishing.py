@@ -39,6 +39,7 @@ class PublishingTrainer(Trainer):
     def __init__(self, *args: Any, **named: Any) -> None:
         self._evaluated_on: dict[str, Source] = {}
         super().__init__(*args, **named)
+        self._keep_token_from_files()
 
     # ---- what a subclass tells of its method ----
 
@@ -119,13 +120,18 @@ class PublishingTrainer(Trainer):
     # ---- what is saved ----
 
     def save_model(self, output_dir: str | None = None, *args: Any, **named: Any) -> None:
-        """Save as Trainer does, without the Hub token and the folder of a base model."""
-        # Here, where the arguments are about to be pickled: a token may be set at any time.
-        if self.args.hub_token is not None:
-            self.args.hub_token = UnsavedToken(self.args.hub_token)
+        """Save as Trainer does, without the folder of a base model in the card."""
         super().save_model(output_dir, *args, **named)
         if self.args.should_save:
             self._complete_adapter(cast(str, output_dir or self.args.output_dir))
+
+    def _save(self, *args: Any, **named: Any) -> None:
+        self._keep_token_from_files()  # again, since it may be set at any time
+        super()._save(*args, **named)
+
+    def _keep_token_from_files(self) -> None:
+        if self.args.hub_token is not None:
+            self.args.hub_token = UnsavedToken(self.args.hub_token)
 
     def _complete_adapter(self, folder: str) -> None:
         """Save what PEFT does not save beside an adapter, and mend its card."""
@@ -160,6 +166,10 @@ class PublishingTrainer(Trainer):
             # The files that an earlier upload still reads are about to be overwritten.
             self._finish_current_push()
         self._report_failed_pushes()
+        if getattr(self, "push_in_progress", None) is not None:
+            # Trainer leaves this one out, and the files are still being read.
+            super()._push_from_checkpoint(checkpoint_folder)
+            return
         if self.is_world_process_zero():
             warn_of_folders(self.model)
             self._complete_adapter(cast(str, self.args.output_dir))

@@ -17,8 +17,9 @@ from clce_hf.models.classification_layer import (
     HOW_TO_NAME_IT,
     candidate_layers,
     find_classification_layer,
+    num_classes_of,
 )
-from clce_hf.models.logits import logits_of, possible_logits, unnamed_logits
+from clce_hf.models.logits import RETURN_LOGITS, logits_by_size, possible_logits
 
 
 class EmbeddingCapture:
@@ -46,7 +47,7 @@ class EmbeddingCapture:
         self.name, self.layer = find_classification_layer(model, classification_layer)
         self.projection = projection
         self._named = classification_layer
-        self._is_checked = False
+        self._places: dict[int, int] = {}
         self._is_running = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
@@ -130,7 +131,7 @@ class EmbeddingCapture:
                 return
         self._unhook()
         self.name, self.layer = find_classification_layer(self.model, self._named)
-        self._is_checked = False
+        self._places = {}
         if self._entered:
             self._hook()
 
@@ -163,24 +164,31 @@ class EmbeddingCapture:
             )
         return vectors
 
-    def _logits(self, outputs: Any, produced: Tensor) -> Tensor:
-        num_classes = produced.flatten(1).shape[1]
-        if not self._is_checked:
-            self._check(possible_logits(outputs, num_classes), produced)
-            self._is_checked = True
-        return logits_of(outputs, num_classes)
+    def _logits(self, outputs: Any, produced: Any) -> Tensor:
+        """Return the logits, at the place where the first outputs of as many parts had them."""
+        possible = possible_logits(outputs)
+        if (parts := len(possible)) not in self._places:
+            self._places[parts] = self._place(possible, produced)
+        return possible[self._places[parts]]
 
-    def _check(self, possible: list[Tensor], produced: Tensor) -> None:
-        """Raise `ValueError` unless the first of what may be the logits is what the layer made.
+    def _place(self, possible: list[Tensor], produced: Any) -> int:
+        """Return the place of the logits: that of the layer's output, as far as it can be.
 
-        One that nothing else can be meant by may differ, if the layer is named: it is the mean of
-        two heads in some models.
+        Another is taken only if the layer is named: it is the mean of two heads in some models.
         """
-        is_named = self._named is not None
-        if (is_named and len(possible) == 1) or (possible and _is_same(possible[0], produced)):
-            return
-        if is_named or len(possible) > 1:
-            raise ValueError(unnamed_logits(produced.flatten(1).shape[1]))
+        same = [i for i, output in enumerate(possible) if _is_same(output, produced)]
+        if 0 in same:
+            return 0
+        if self._named is not None and not same:
+            logits = logits_by_size(possible, *num_classes_of(self.model, self._named))
+            return next(i for i, output in enumerate(possible) if output is logits)
+        if self._named is not None:  # what it makes may be the logits, or what the first is made of
+            raise ValueError(
+                f"The model returns what {self.name!r} makes, but something else before it. "
+                f"{RETURN_LOGITS}"
+            )
+        if same:
+            return same[0]
         raise ValueError(
             f"The layer {self.name!r} was taken for the classification layer, but its output is "
             f"not the model's logits. {self._other_layers()}"
@@ -190,9 +198,9 @@ class EmbeddingCapture:
         return f"Candidates are {', '.join(candidate_layers(self.model))}. {HOW_TO_NAME_IT}"
 
 
-def _is_same(logits: Tensor, produced: Tensor) -> bool:
-    flat = [tensor.detach().flatten().float() for tensor in (logits, produced)]
+def _is_same(output: Tensor, produced: Any) -> bool:
+    if not isinstance(produced, Tensor) or output.numel() != produced.numel():
+        return False
+    flat = [tensor.detach().flatten().float() for tensor in (output, produced)]
     # NaN of a model that diverged is as good as any other logit here.
-    return logits.numel() == produced.numel() and torch.allclose(
-        *flat, rtol=0, atol=0, equal_nan=True
-    )
+    return torch.allclose(*flat, rtol=0, atol=0, equal_nan=True)

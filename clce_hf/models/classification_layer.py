@@ -15,7 +15,7 @@ def find_classification_layer(
 
     That is the last linear layer or 1 x 1 convolution, in the order of registration, that has
     `config.num_labels` outputs; a layer that PEFT wraps counts as one. `EmbeddingCapture` checks on
-    the first batch that its output really is the logits.
+    the first batch that the output of one that it found really is the logits.
 
     Args:
         model: an image classifier.
@@ -54,14 +54,17 @@ def candidate_layers(model: nn.Module) -> list[str]:
     return names
 
 
-def num_classes_of(model: nn.Module, classification_layer: str | None = None) -> int | None:
-    """Return how many outputs the classification layer has; None where it does not say.
+def num_classes_of(
+    model: nn.Module, classification_layer: str | None = None
+) -> tuple[int | None, bool]:
+    """Return how many classes a model knows, as far as it says, and whether that is sure.
 
-    Raises:
-        ValueError: if there is no such layer.
+    A model without a config says it by its classification layer alone, which may be another.
     """
-    _, layer = find_classification_layer(model, classification_layer)
-    return _num_outputs(layer)
+    if (num_labels := _num_labels(model)) is not None:
+        return num_labels, True
+    names = [classification_layer] if classification_layer else candidate_layers(model)
+    return _num_outputs(model.get_submodule(names[-1])) if names else None, False
 
 
 def _num_labels(model: nn.Module) -> int | None:

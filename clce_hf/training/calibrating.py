@@ -47,7 +47,7 @@ class CalibratingTrainer(Trainer):
     fit_calibration: Callable[[Tensor, Tensor], dict[str, float]]
 
     def train(self, *args: Any, **named: Any) -> TrainOutput:
-        """Train as Trainer does, which stays in training where it is interrupted."""
+        """Train as Trainer does; a training that was interrupted is over, too."""
         try:
             return super().train(*args, **named)
         finally:
@@ -179,7 +179,7 @@ def _predict(
 
             def run(inputs: dict[str, Any] = inputs) -> Tensor:
                 with accelerator.autocast():
-                    return logits_of(model(**inputs), len(parameters[0])).float()
+                    return logits_of(model(**inputs)).float()
 
             logits = run()
             targets = class_targets(labels, logits, logits.shape[1])

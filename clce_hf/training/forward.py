@@ -15,7 +15,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.utils import ModelOutput
 
 from clce_hf.models.capture import EmbeddingCapture
-from clce_hf.models.logits import only_logits_of
+from clce_hf.models.logits import logits_by_size, possible_logits
 from clce_hf.training.checks import check_carry_gradient
 from clce_hf.training.gradcache import forward_in_mini_batches, split_inputs
 
@@ -41,8 +41,8 @@ class Forward:
         capture: reads the embeddings; None for logits alone.
         no_sync: takes the model and returns a context in which a backward pass leaves gradients
             unsynchronized, as `Accelerator.no_sync` does.
-        num_classes: of the model, see `only_logits_of`, which tells logits where nothing is
-            captured.
+        num_classes: returns that of the model and whether it is sure, by which logits are told from
+            other outputs where nothing is captured.
         is_training: whether the embeddings have to carry a gradient.
     """
 
@@ -50,7 +50,7 @@ class Forward:
         self,
         capture: EmbeddingCapture | None,
         no_sync: Callable[[nn.Module], AbstractContextManager[Any]],
-        num_classes: Callable[[], int | None],
+        num_classes: Callable[[], tuple[int | None, bool]],
         is_training: bool,
     ) -> None:
         self._capture = capture
@@ -94,7 +94,10 @@ class Forward:
     def _whole(self, model: nn.Module, inputs: dict[str, Any]) -> Forwarded:
         if self._capture is None:
             outputs = model(**inputs)
-            return Forwarded(outputs, only_logits_of(outputs, self._num_classes), None)
+            possible = possible_logits(outputs)
+            is_clear = len(possible) == 1
+            logits = possible[0] if is_clear else logits_by_size(possible, *self._num_classes())
+            return Forwarded(outputs, logits, None)
         outputs, logits, embeddings = self._capture.run_for_logits(model, inputs)
         # The first pass of mini-batches runs without gradients, and is not checked.
         if self._is_training and torch.is_grad_enabled():

@@ -34,7 +34,7 @@ class HookingTrainer(Trainer):
         self._memory: EmbeddingMemory | None = None
         self._hooked: EmbeddingCapture | None = None
         self._is_running = False
-        self._is_in_step = False
+        self._stays_in_eval = False
         self._trains_below = False
         self._unwrapped: tuple[Any, nn.Module] | None = None
         super().__init__(*args, **named)
@@ -76,20 +76,21 @@ class HookingTrainer(Trainer):
         self._trains_below = True
 
     def _is_training(self, model: nn.Module) -> bool:
-        """Whether a pass is one of training: gradients are recorded, in a step or by hand.
+        """Whether a pass is one of training: gradients are recorded, and the model's mode is that.
 
-        By hand the model's mode decides; in a step it does not, since some models stay in
-        evaluation mode, to keep the statistics of their batch normalization.
+        Some models stay in evaluation mode in a step of training, to keep the statistics of their
+        batch normalization.
         """
-        return torch.is_grad_enabled() and (self._is_in_step or model.training)
+        return torch.is_grad_enabled() and (self._stays_in_eval or model.training)
 
-    def training_step(self, *args: Any, **named: Any) -> torch.Tensor:
+    def training_step(self, model: nn.Module, *args: Any, **named: Any) -> torch.Tensor:
         """Train on a batch as Trainer does."""
-        self._is_in_step = True
+        model.train()  # as Trainer is about to do
+        self._stays_in_eval = not model.training
         try:
-            return super().training_step(*args, **named)
+            return super().training_step(model, *args, **named)
         finally:
-            self._is_in_step = False
+            self._stays_in_eval = False
 
     def _inner_training_loop(self, *args: Any, **named: Any) -> TrainOutput:
         # Once for each attempt of auto_find_batch_size, which starts anew.

@@ -86,6 +86,7 @@ def test_the_files_of_metrics_are_of_the_model_that_is_saved(tmp_path):
     assert "negative_log_likelihood_before" in fitted and "eval_loss" in fitted
     again = {"model_name_or_path": tmp_path, "do_train": False, "calibrate": "true"}
     assert "rejected_temperature" in results(**again)
+    (tmp_path / "eval_results.json").write_text("{")  # cut off while it was written
     trained = results(max_steps=60)
     assert "rejected_temperature" not in trained and "calibration_temperature" in trained
     untouched = results(max_steps=2, calibrate="false", do_eval=False, eval_strategy="no")

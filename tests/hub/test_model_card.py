@@ -122,7 +122,8 @@ class Plain(CLCETrainer):
 
 @pytest.mark.parametrize("trainer_class", [Contrasting, Plain])
 def test_the_card_of_a_loss_of_ones_own_says_what_was_measured(tmp_path, trainer_class):
-    trainer = make_trainer(tmp_path, label_names=["labels"])
+    # Shorter than a log of its losses takes.
+    trainer = make_trainer(tmp_path, label_names=["labels"], logging_steps=500)
     trainer.__class__ = trainer_class
     trainer.train()
     trainer.create_model_card()

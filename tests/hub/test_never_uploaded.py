@@ -1,6 +1,7 @@
 """Embeddings of training images and tokens stay where the training ran, whatever is uploaded."""
 
 import logging
+import pickle
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_a_token_that_is_set_late_is_not_uploaded(hub, tmp_path, is_set):
     assert len(names) == (1 if is_set == "by its name" else 3)
     assert not [name for name, content in pushed.items() if TOKEN.encode() in content]
     assert trainer.args.hub_token == TOKEN
+
+
+def test_a_token_is_in_no_pickle_of_the_arguments(hub, tmp_path):
+    trainer = make_trainer(tmp_path, hub_token=TOKEN)
+    assert TOKEN.encode() not in pickle.dumps(trainer.args)
+    trainer.args.hub_token = TOKEN
+    trainer._save(str(tmp_path / "saved"))  # as scripts do that gather the weights themselves
+    assert TOKEN.encode() not in (tmp_path / "saved" / "training_args.bin").read_bytes()

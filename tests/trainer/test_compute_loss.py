@@ -127,3 +127,21 @@ def test_a_model_that_stays_in_evaluation_mode_trains_both_terms(tmp_path, cls, 
         assert len(logged(ours, name)) == 3
         assert logged(ours, name) == logged(plain, name)
     assert_same_weights(ours.model, plain.model)
+
+
+class AdversarialPass(CLCETrainer):
+    """Adds the loss of a pass in evaluation mode, as that of adversarial images is computed."""
+
+    def compute_loss(self, model, inputs, *args, **named):
+        loss = super().compute_loss(model, dict(inputs), *args, **named)
+        model.eval()
+        self.added = super().compute_loss(model, dict(inputs))
+        model.train()
+        return loss + self.added
+
+
+def test_a_pass_that_a_step_makes_in_evaluation_mode_contrasts_nothing(tmp_path):
+    args = config(tmp_path, max_steps=1, learning_rate=0.0)
+    ours, plain = (train(cls, vit(), args) for cls in (AdversarialPass, CLCETrainer))
+    assert logged(ours, "positives_per_anchor") == logged(plain, "positives_per_anchor")
+    assert ours.added.item() == pytest.approx(logged(plain, "ce_loss")[0], rel=1e-5)
