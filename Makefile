@@ -55,6 +55,7 @@ dist: $(INSTALLED)  ## wheel and sdist, as PyPI takes them
 	$(VENV)/bin/twine check --strict dist/*
 
 $(INSTALLED): pyproject.toml
+	@echo "Installing into $(VENV), which takes some minutes"
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --editable '.[dev]'
 	touch $@

@@ -35,8 +35,8 @@ def check_trains_below(model: nn.Module, layer: nn.Module) -> None:
     if not any(p.requires_grad and p not in in_layer for p in model.parameters()):
         raise ValueError(
             "The backbone is frozen: the embeddings carry no gradient, so the contrastive term "
-            "would train nothing. Set projection_dim to train a head on them, unfreeze the "
-            "backbone, or set contrastive_weight=0."
+            "would train nothing. Unfreeze the backbone or its last block, set projection_dim to "
+            "train a head on them, or set contrastive_weight=0."
         )
 
 
