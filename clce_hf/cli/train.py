@@ -192,6 +192,8 @@ def summary(args: CLCEConfig, outcome: Outcome) -> str:
         lines.append(f"  cross-entropy  {outcome.metrics['eval_loss']:.4f}")
     lines += outcome.calibrated.lines()
     if args.do_train:
+        if args.head_init == "class_means":
+            lines.append("  head           began as class means; at random with --head_init none")
         lines.append(f"  training time  {outcome.seconds:.1f} s")
         lines.append(f"  model          {args.output_dir}")
         lines.append(

@@ -188,7 +188,7 @@ def head_init_of(output):
     return torch.load(output / "training_args.bin", weights_only=False).head_init
 
 
-def test_a_new_head_starts_from_class_means(folder, checkpoint, tmp_path):
+def test_a_new_head_starts_from_class_means(folder, checkpoint, tmp_path, capsys):
     save_for_other_classes(tmp_path / "seven")
     vit().vit.save_pretrained(tmp_path / "headless")
     shutil.copy(tmp_path / "seven" / "preprocessor_config.json", tmp_path / "headless")
@@ -203,6 +203,7 @@ def test_a_new_head_starts_from_class_means(folder, checkpoint, tmp_path):
     for name, (model, flags, expected) in runs.items():
         train(folder, str(model), tmp_path / name, *flags)
         assert head_init_of(tmp_path / name) == expected
+        assert ("began as class means" in capsys.readouterr().out) == bool(expected)
     accuracies = [
         json.loads((tmp_path / name / "eval_results.json").read_text())["eval_accuracy"]
         for name in ("mismatched", "not asked for")
